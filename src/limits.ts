@@ -1,0 +1,47 @@
+/* Bounds on everything that a peer sends, each with its reason. Past a bound the peer is not trusted any further. */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** PostgreSQL's MAX_STARTUP_PACKET_LENGTH (src/include/libpq/pqcomm.h). */
+export const MAX_STARTUP_PACKET_BYTES = 10_000;
+
+/** PG_MAX_AUTH_TOKEN_LENGTH; nobody who has not logged in may send more in one message. */
+export const MAX_AUTHENTICATION_MESSAGE_BYTES = 65_535;
+
+/** A replication command; the longest is SEND_BACKUP_FILES, whose paths are bounded by MAXPGPATH each. */
+export const MAX_COMMAND_BYTES = 64 * MiB;
+
+/** Any message of a server other than CopyData: a row of the file list, an error, a backup label. */
+export const MAX_BACKEND_MESSAGE_BYTES = 16 * MiB;
+
+/** CopyData is passed on in pieces and never held whole, so only the protocol's own limit holds: 1 GiB, as MaxAllocSize. */
+export const MAX_COPY_DATA_BYTES = 1024 * MiB;
+
+/** PostgreSQL's MAXPGPATH; a longer path cannot come from a server. */
+export const MAX_PATH_BYTES = 1024;
+
+/** The patch and basebackup.c write plain ustar names: 99 bytes and a terminator. */
+export const MAX_TAR_NAME_BYTES = 99;
+
+/** A relation segment is at most 1 GiB; other files in a data directory (logs, extensions' own) may be larger. */
+export const MAX_FILE_BYTES = 2 ** 53 - 1;
+
+/** backup_label and tablespace_map: a label of 1 KiB at most, a path of MAXPGPATH a tablespace. */
+export const MAX_LABEL_BYTES = 1 * MiB;
+
+/** WAL segments are 1 MiB to 1 GiB (IsValidWalSegSize in src/include/access/xlog_internal.h). */
+export const MIN_WAL_SEGMENT_BYTES = 1 * MiB;
+export const MAX_WAL_SEGMENT_BYTES = 1024 * MiB;
+
+/** PG_CONTROL_FILE_SIZE (src/include/catalog/pg_control.h). */
+export const CONTROL_FILE_BYTES = 8192;
+
+/** A timeline history file: one short line a timeline; PostgreSQL has no limit, 16 MiB is 100,000 timelines. */
+export const MAX_HISTORY_FILE_BYTES = 16 * MiB;
+
+/** BLCKSZ of every PostgreSQL that pgconvoy reads; a server built with another is refused. */
+export const PAGE_BYTES = 8192;
+
+/** RELSEG_SIZE in pages: a relation segment file holds at most this many. */
+export const SEGMENT_PAGES = 131_072;
