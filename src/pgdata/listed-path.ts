@@ -1,0 +1,43 @@
+/*
+ * Would a base backup's file list contain this path? Pure rules on names, asked by `serve` before it sends a file
+ * and by the client before it believes a server's list.
+ */
+import { CONTROL_FILE_PATH } from './control-file.js';
+import {
+  isDatabaseDirectory,
+  isEmptiedDirectory,
+  isExcludedName,
+  isTemporaryRelationName,
+} from './exclusions.js';
+
+/** Directories below pg_wal that are listed, empty; "summaries" from PostgreSQL 17 on. */
+const WAL_DIRECTORIES: ReadonlySet<string> = new Set(['pg_wal/archive_status', 'pg_wal/summaries']);
+
+/** True for a path of one or more plain components: no "..", no ".", no empty one, no NUL, not absolute. */
+export function isPlainRelativePath(relativePath: string): boolean {
+  if (relativePath === '' || relativePath.includes('\0')) return false;
+  return relativePath
+    .split('/')
+    .every((component) => component !== '' && component !== '.' && component !== '..');
+}
+
+/**
+ * Why a file list never contains this path, or undefined where it may.
+ *
+ * @param relativePath relative to the data directory, or to a tablespace's location ("PG_15_202209061/5/1259")
+ */
+export function whyNotListed(relativePath: string): string | undefined {
+  if (!isPlainRelativePath(relativePath)) return 'not a plain path below the data directory';
+  if (relativePath === CONTROL_FILE_PATH) return 'sent when the backup stops';
+  if (relativePath.startsWith('pg_wal/') && !WAL_DIRECTORIES.has(relativePath)) {
+    return 'WAL is sent when the backup stops';
+  }
+  const components = relativePath.split('/');
+  if (components.some(isExcludedName)) return 'excluded from backups';
+  if (components.slice(0, -1).some(isEmptiedDirectory))
+    return 'content of this directory is excluded from backups';
+  const name = components.at(-1) ?? '';
+  const directory = components.slice(0, -1).join('/');
+  if (isDatabaseDirectory(directory) && isTemporaryRelationName(name)) return 'temporary relation';
+  return undefined;
+}

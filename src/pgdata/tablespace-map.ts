@@ -1,0 +1,31 @@
+/*
+ * tablespace_map: one line a tablespace, its oid and where it lies. Format and parse are twins.
+ * Source: do_pg_backup_start (writing) and read_tablespace_map (reading) in PostgreSQL's xlog.c and xlogrecovery.c.
+ */
+import { ConvoyError } from '../errors.js';
+
+export const TABLESPACE_MAP_PATH = 'tablespace_map';
+
+export interface TablespaceLocation {
+  readonly oid: number;
+  /** Absolute path on the server. */
+  readonly location: string;
+}
+
+/** Newlines, carriage returns and backslashes in a path are escaped by a backslash. */
+export function formatTablespaceMap(tablespaces: readonly TablespaceLocation[]): string {
+  return tablespaces
+    .map(({ oid, location }) => `${oid} ${location.replaceAll(/[\n\r\\]/g, String.raw`\$&`)}\n`)
+    .join('');
+}
+
+/** @throws ConvoyError `file_damaged` for a line that is not one */
+export function parseTablespaceMap(text: string): TablespaceLocation[] {
+  const lines = text.match(/(?:\\[\s\S]|[^\n\\])+/g) ?? [];
+  return lines.map((line) => {
+    const match = /^(\d{1,10}) ([\s\S]+)$/.exec(line);
+    if (match === null)
+      throw new ConvoyError('file_damaged', `invalid data in file "${TABLESPACE_MAP_PATH}"`);
+    return { oid: Number(match[1]), location: (match[2] ?? '').replaceAll(/\\([\s\S])/g, '$1') };
+  });
+}

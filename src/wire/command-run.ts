@@ -1,0 +1,109 @@
+/*
+ * One command on its way through a connection: a "submittable" of node-postgres that keeps result sets apart,
+ * and takes CopyData in pieces. Made by connection.ts for each command.
+ */
+import type pg from 'pg';
+import { ConvoyError } from '../errors.js';
+
+export interface ResultSet {
+  readonly columns: readonly string[];
+  readonly rows: (string | null)[][];
+}
+
+/** What happens with the parts of an answer that are too large to be collected. */
+export interface CommandReaction {
+  /** Takes each row; rows are then not collected. `setIndex` counts the RowDescriptions. */
+  readonly row?: (setIndex: number, row: (string | null)[]) => void;
+  /**
+   * Takes each piece of CopyData, in the order received. The piece is borrowed: its bytes are only valid until
+   * the call returns. A returned promise stops reading from the socket until it is settled.
+   */
+  readonly copy?: (piece: Buffer) => Promise<void> | undefined;
+}
+
+interface RowDescriptionMessage {
+  readonly fields: readonly { readonly name: string }[];
+}
+
+interface DataRowMessage {
+  readonly fields: (string | null)[];
+}
+
+export class CommandRun implements pg.Submittable {
+  readonly results: Promise<ResultSet[]>;
+  readonly #text: string;
+  readonly #reaction: CommandReaction;
+  readonly #describeError: (error: unknown) => ConvoyError;
+  readonly #sets: ResultSet[] = [];
+  #settled = false;
+  #failure: ConvoyError | undefined;
+  #resolve: (sets: ResultSet[]) => void = () => {};
+  #reject: (error: ConvoyError) => void = () => {};
+
+  constructor(text: string, reaction: CommandReaction, describeError: (error: unknown) => ConvoyError) {
+    this.#text = text;
+    this.#reaction = reaction;
+    this.#describeError = describeError;
+    this.results = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  /** Called by node-postgres when the connection is free. */
+  submit(connection: pg.Connection): void {
+    connection.query(this.#text);
+  }
+
+  /** @throws ConvoyError where no copy was asked for, or whatever the taker throws */
+  copyPiece(piece: Buffer): Promise<void> | undefined {
+    if (this.#reaction.copy === undefined) {
+      throw new ConvoyError('untrusted_peer', 'the server sent copy data that nobody asked for');
+    }
+    return this.#reaction.copy(piece);
+  }
+
+  handleRowDescription(message: RowDescriptionMessage): void {
+    this.#sets.push({ columns: message.fields.map((field) => field.name), rows: [] });
+  }
+
+  handleDataRow(message: DataRowMessage): void {
+    const set = this.#sets.at(-1);
+    if (set === undefined || this.#failure !== undefined) return;
+    try {
+      if (this.#reaction.row === undefined) set.rows.push(message.fields);
+      else this.#reaction.row(this.#sets.length - 1, message.fields);
+    } catch (error) {
+      // the answer is read to its end all the same, so that the connection stays usable
+      this.#failure = this.#describeError(error);
+    }
+  }
+
+  handleCommandComplete(): void {}
+
+  handleEmptyQuery(): void {}
+
+  handlePortalSuspended(): void {}
+
+  handleCopyInResponse(connection: pg.Connection & { sendCopyFail?: (reason: string) => void }): void {
+    connection.sendCopyFail?.('no copy data is sent here');
+  }
+
+  handleReadyForQuery(): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    if (this.#failure === undefined) this.#resolve(this.#sets);
+    else this.#reject(this.#failure);
+  }
+
+  /** An ErrorResponse, or the end of the connection. */
+  handleError(error: Error): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#reject(this.#describeError(error));
+  }
+}

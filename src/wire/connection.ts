@@ -1,0 +1,396 @@
+/*
+ * One connection to a PostgreSQL server, as the sources and `serve` use it. node-postgres opens it (TLS, SCRAM,
+ * protocol start); from the first byte on, what the server sends passes a frame walker that bounds every length,
+ * hands CopyData to whoever copies, uncollected, and everything else to pg-protocol's parser.
+ *
+ * Without TLS the socket reads into one reused buffer (`onread`): half the kernel time of fresh buffers.
+ */
+import net from 'node:net';
+import pg from 'pg';
+import { asConvoyError, ConvoyError } from '../errors.js';
+import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
+import type { ConnectionSettings } from './conninfo.js';
+import { isUnixSocket, lookupPassword } from './conninfo.js';
+import { FrameWalker } from './frames.js';
+import { CommandRun, type CommandReaction, type ResultSet } from './command-run.js';
+import { checkBackendMessage, ERROR_RESPONSE, severityOf } from './message-check.js';
+import { isServerError, serverError } from './server-error.js';
+import { tlsAttempts, type TlsAttempt } from './tls-mode.js';
+
+const COPY_DATA = 0x64;
+/** As large as the kernel fills in one read on a fast link; cache-warm because it is always the same. */
+const RECEIVE_BUFFER_BYTES = 512 * 1024;
+const KEEPALIVE_IDLE_MS = 30_000;
+const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
+
+export interface OpenOptions {
+  /** A walsender for physical replication instead of a backend with a database. */
+  readonly replication?: boolean;
+  /** Startup option `role`: the session acts with this role's rights. */
+  readonly role?: string;
+  readonly applicationName: string;
+  /** Asked when the server wants a password and the settings have none; undefined: none can be had. */
+  readonly askPassword?: (() => Promise<string>) | undefined;
+  /** Drops the connection, also while it is being opened. */
+  readonly signal?: AbortSignal | undefined;
+  /** `detach` will be called: the stream must be one that anybody can read from. */
+  readonly detachable?: boolean;
+  /** What the socket reads into, without TLS; one of its own where none is given. */
+  readonly receiveBuffer?: Buffer;
+  /** Takes the notices; of the login, too. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined;
+}
+
+/** The parts of pg.Connection that its types do not declare. */
+interface PgConnection {
+  stream: net.Socket;
+  on(event: 'parameterStatus', listener: (message: ParameterStatusMessage) => void): void;
+  on(
+    event: 'authenticationSASL',
+    listener: (message: { readonly mechanisms: readonly string[] }) => void,
+  ): void;
+  once(event: 'sslconnect', listener: () => void): void;
+}
+
+interface ParameterStatusMessage {
+  readonly parameterName: string;
+  readonly parameterValue: string;
+}
+
+interface PgClient extends pg.Client {
+  readonly connection: PgConnection & pg.Connection;
+  readonly processID: number;
+}
+
+type DataListener = (chunk: Buffer) => void;
+
+/** A notice or warning of the server. */
+export interface Notice {
+  readonly severity: string;
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+export class ServerConnection implements AsyncDisposable {
+  /** ParameterStatus values, as last reported ("server_version", "TimeZone", ...). */
+  readonly parameters = new Map<string, string>();
+  /** Resolves, with the reason, when the connection ends without having been closed here. */
+  readonly lost: Promise<ConvoyError>;
+  /** Called with every notice; replaced by whoever wants them. */
+  onNotice: (notice: Notice) => void = () => {};
+  /** The password that let us in, for further connections; never printed. */
+  password: string | undefined;
+
+  readonly #client: PgClient;
+  readonly #server: string;
+  readonly #walker: FrameWalker;
+  #stream: net.Socket;
+  /** pg-protocol's parser, taken off the stream. */
+  #toParser: DataListener = () => {};
+  #run: CommandRun | undefined;
+  #closed = false;
+  #isChannelBound = false;
+  #resolveLost: (reason: ConvoyError) => void = () => {};
+  /** What the server sent that no server may send; the connection was dropped for it. */
+  #violation: ConvoyError | undefined;
+  /** Of the last ErrorResponse, untranslated. */
+  #severity: string | undefined;
+
+  /**
+   * Opens a connection, trying TLS as `sslmode` says.
+   *
+   * @throws ConvoyError `connection_failed`, with libpq's words, the last attempt's reason
+   */
+  static async open(settings: ConnectionSettings, options: OpenOptions): Promise<ServerConnection> {
+    const attempts = tlsAttempts(settings);
+    for (const [index, attempt] of attempts.entries()) {
+      const connection = new ServerConnection(settings, options, attempt);
+      try {
+        options.signal?.throwIfAborted();
+        options.signal?.addEventListener('abort', () => connection.destroy(), { once: true });
+        await connection.#connect(settings);
+        return connection;
+      } catch (thrown) {
+        connection.destroy();
+        const error = connection.#violation ?? thrown;
+        const isLast = index === attempts.length - 1;
+        if (isLast || !mayRetryWithOtherTls(error)) throw connectError(settings, error);
+      }
+    }
+    throw new ConvoyError('connection_failed', `no way to connect to ${describeServer(settings)}`);
+  }
+
+  private constructor(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt) {
+    this.#server = describeServer(settings);
+    if (options.onNotice !== undefined) this.onNotice = options.onNotice;
+    this.lost = new Promise((resolve) => (this.#resolveLost = resolve));
+    this.#walker = new FrameWalker(
+      {
+        message: (type, frame) => this.#parse(type, frame),
+        piece: (_type, chunk) => this.#copyPiece(chunk),
+      },
+      {
+        streamed: (type) => type === COPY_DATA,
+        maxBodyBytes: (type) => (type === COPY_DATA ? MAX_COPY_DATA_BYTES : MAX_BACKEND_MESSAGE_BYTES),
+      },
+    );
+    const isPlain = attempt.kind === 'tls' || options.detachable === true;
+    const receiveBuffer = options.receiveBuffer ?? Buffer.allocUnsafeSlow(RECEIVE_BUFFER_BYTES);
+    this.#stream = isPlain ? new net.Socket() : this.#reusingSocket(receiveBuffer);
+    this.#client = this.#createClient(settings, options, attempt);
+    this.#client.on('error', (error) => this.#fail(error));
+    this.#client.on('notice', (notice) => {
+      const { severity, message, hint } = notice;
+      this.onNotice({ severity: severity ?? 'NOTICE', message: message ?? '', hint });
+    });
+    this.#client.connection.on('parameterStatus', (message) => {
+      this.parameters.set(message.parameterName, message.parameterValue);
+    });
+    this.#client.connection.on('authenticationSASL', ({ mechanisms }) => {
+      // the choice that node-postgres makes
+      this.#isChannelBound = attempt.kind === 'tls' && mechanisms.includes('SCRAM-SHA-256-PLUS');
+    });
+  }
+
+  /** Process id of the server process behind this connection. */
+  get processId(): number {
+    return this.#client.processID;
+  }
+
+  /** "server at "db1", port 5432", for messages. */
+  get server(): string {
+    return this.#server;
+  }
+
+  /**
+   * Runs one command through the simple query protocol and collects its result sets, each begun by a
+   * RowDescription (the file list has no CommandComplete between its sets).
+   *
+   * @throws ConvoyError `server_error` with the server's words and SQLSTATE; the connection stays usable
+   * @throws ConvoyError `connection_lost`
+   */
+  run(text: string, reaction: CommandReaction = {}): Promise<ResultSet[]> {
+    const run = new CommandRun(text, reaction, (error) => this.#describeError(error));
+    this.#run = run;
+    this.#client.query(run);
+    return run.results;
+  }
+
+  /** Runs one SQL statement with parameters; every value comes back as text or null. */
+  async query(text: string, values: readonly unknown[] = []): Promise<(string | null)[][]> {
+    try {
+      const result = await this.#client.query<(string | null)[]>({
+        text,
+        values: [...values],
+        rowMode: 'array',
+        types: { getTypeParser: () => (value: unknown) => value },
+      });
+      return result.rows;
+    } catch (error) {
+      throw this.#closed ? this.#describeLoss(error) : this.#describeError(error);
+    }
+  }
+
+  /** Gives up the authenticated stream: from now on its bytes and its end are the caller's. Only if `detachable`. */
+  detach(): net.Socket {
+    this.#closed = true;
+    for (const event of ['data', 'error', 'close', 'end']) this.#stream.removeAllListeners(event);
+    return this.#stream;
+  }
+
+  /** Says goodbye and waits until the server has ended the connection, a second at most. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const stream = this.#stream;
+    const ended = new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 1000);
+      stream.once('close', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    // a paused stream would never see the end
+    stream.resume();
+    void this.#client.end().catch(() => {});
+    await ended;
+    stream.destroy();
+  }
+
+  /** Drops the connection; whatever runs on it rejects. */
+  destroy(): void {
+    this.#closed = true;
+    this.#stream.destroy();
+    this.#run?.handleError(new Error('connection closed'));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #connect(settings: ConnectionSettings): Promise<void> {
+    const connected = this.#client.connect();
+    const { connection } = this.#client;
+    if (this.#stream === connection.stream && !this.#client.ssl) this.#interpose(connection.stream);
+    connection.once('sslconnect', () => this.#interpose(connection.stream));
+    await connected;
+    if (settings.channelBinding === 'require' && !this.#isChannelBound) {
+      throw new ConvoyError(
+        'connection_failed',
+        'channel binding required, but server authenticated client without channel binding',
+      );
+    }
+    if (settings.keepalives && !isUnixSocket(settings)) {
+      this.#stream.setKeepAlive(true, settings.keepalivesIdleMs || KEEPALIVE_IDLE_MS);
+    }
+  }
+
+  /** Puts the frame walker between the stream and pg-protocol's parser. */
+  #interpose(stream: net.Socket): void {
+    const listeners = stream.listeners('data') as DataListener[];
+    stream.removeAllListeners('data');
+    this.#toParser = (frame) => {
+      for (const listener of listeners) listener.call(stream, frame);
+    };
+    stream.on('data', (chunk: Buffer) => this.#receive(chunk));
+    this.#stream = stream;
+  }
+
+  #reusingSocket(buffer: Buffer): net.Socket {
+    return new net.Socket({
+      onread: {
+        buffer,
+        callback: (bytes: number) => {
+          this.#receive(buffer.subarray(0, bytes));
+          return true;
+        },
+      },
+    } as net.SocketConstructorOpts);
+  }
+
+  #createClient(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt): PgClient {
+    const startupOptions = [
+      settings.options ?? '',
+      options.role === undefined ? '' : `-c role=${escapeStartupOption(options.role)}`,
+      // node-postgres reads text as UTF-8; and without any options it would take PGOPTIONS
+      '-c client_encoding=UTF8',
+    ];
+    const config = {
+      host: settings.hostaddr ?? settings.host,
+      port: settings.port,
+      user: settings.user,
+      database: settings.database ?? settings.user,
+      ssl: attempt.kind === 'tls' ? { host: settings.host, ...attempt.ssl } : false,
+      application_name: settings.applicationName ?? options.applicationName,
+      options: startupOptions.filter((option) => option !== '').join(' '),
+      sslnegotiation: attempt.kind === 'tls' ? settings.sslnegotiation : 'postgres',
+      enableChannelBinding: settings.channelBinding !== 'disable',
+      connectionTimeoutMillis: settings.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
+      password: () => this.#findPassword(settings, options),
+      stream: () => this.#stream,
+      replication: String(options.replication === true),
+    };
+    return new pg.Client(config) as PgClient;
+  }
+
+  async #findPassword(settings: ConnectionSettings, options: OpenOptions): Promise<string> {
+    const found = lookupPassword(settings, { replication: options.replication === true });
+    if (found.warning !== undefined)
+      this.onNotice({ severity: 'WARNING', message: found.warning, hint: undefined });
+    this.password = found.password ?? (await options.askPassword?.());
+    if (this.password === undefined) {
+      throw new ConvoyError('connection_failed', 'fe_sendauth: no password supplied');
+    }
+    return this.password;
+  }
+
+  #receive(chunk: Buffer): void {
+    try {
+      this.#walker.push(chunk);
+    } catch (error) {
+      this.#violation = this.#describeLoss(error);
+      this.#fail(this.#violation);
+      this.#stream.destroy();
+    }
+  }
+
+  #parse(type: number, frame: Buffer): void {
+    checkBackendMessage(type, frame);
+    if (type === ERROR_RESPONSE) this.#severity = severityOf(frame);
+    try {
+      this.#toParser(frame);
+    } catch (error) {
+      // pg-protocol's parser reads past the end of a body that is too short
+      throw asConvoyError(error, 'untrusted_peer');
+    }
+  }
+
+  #copyPiece(chunk: Buffer): void {
+    if (this.#run === undefined || this.#run.settled) {
+      throw new ConvoyError('untrusted_peer', 'the server sent copy data that nobody asked for');
+    }
+    const wait = this.#run.copyPiece(chunk);
+    if (wait === undefined) return;
+    const stream = this.#stream;
+    stream.pause();
+    void wait.finally(() => stream.resume());
+  }
+
+  #fail(error: unknown): void {
+    const reason = this.#describeLoss(error);
+    this.#run?.handleError(reason);
+    if (!this.#closed) this.#resolveLost(reason);
+  }
+
+  /** After an ERROR the connection stays usable, after FATAL and PANIC there is none. */
+  #describeError(error: unknown): ConvoyError {
+    if (!isServerError(error)) return this.#describeLoss(error);
+    const isAnswer = (this.#severity ?? error.severity) === 'ERROR';
+    return isAnswer ? serverError(error) : this.#describeLoss(error);
+  }
+
+  #describeLoss(error: unknown): ConvoyError {
+    if (error instanceof ConvoyError) return error;
+    if (isServerError(error)) return serverError(error, 'connection_lost');
+    const reason = error instanceof Error ? error.message : String(error);
+    return new ConvoyError('connection_lost', `lost connection to ${this.#server}: ${reason}`, {
+      cause: error,
+    });
+  }
+}
+
+function connectError(settings: ConnectionSettings, error: unknown): ConvoyError {
+  const known = error instanceof ConvoyError ? error : undefined;
+  const cause = isServerError(error)
+    ? serverError(error, 'connection_failed')
+    : asConvoyError(error, 'connection_failed');
+  if (known !== undefined && known.code !== 'connection_failed' && known.code !== 'connection_lost')
+    return known;
+  const { sqlState, hint } = cause;
+  const message = `connection to ${describeServer(settings)} failed: ${cause.message}`;
+  return new ConvoyError('connection_failed', message, { sqlState, hint, cause: error });
+}
+
+/** `server at "db1", port 5432`, or the socket's path, as libpq names it. */
+export function describeServer(settings: ConnectionSettings): string {
+  const { host, port } = settings;
+  return isUnixSocket(settings)
+    ? `server on socket "${host}/.s.PGSQL.${port}"`
+    : `server at "${host}", port ${port}`;
+}
+
+/**
+ * libpq tries the other kind of connection when the server refuses this one, or pg_hba.conf does (28000), not
+ * after a wrong password.
+ */
+function mayRetryWithOtherTls(error: unknown): boolean {
+  if (error instanceof ConvoyError) return false;
+  if (isServerError(error)) return error.code === '28000';
+  const isUnreachable = error instanceof Error && 'syscall' in error && error.syscall !== 'read';
+  return !isUnreachable;
+}
+
+/** pg_split_opts: blanks and backslashes are escaped by a backslash. */
+function escapeStartupOption(value: string): string {
+  return value.replaceAll(/[\\\s]/g, String.raw`\$&`);
+}
