@@ -1,0 +1,112 @@
+/*
+ * The ways from a session process to the server behind it: one SQL connection that all sessions share for short
+ * questions (roles, signals to backends), and new connections for backups and for the relay.
+ */
+import type { ConvoyError } from '../errors.js';
+import { majorVersionOf } from '../server-version.js';
+import type { ConnectionSettings } from '../wire/conninfo.js';
+import { ServerConnection } from '../wire/connection.js';
+
+const APPLICATION_NAME = 'pgconvoy serve';
+
+export class ServerAccess {
+  readonly #settings: ConnectionSettings;
+  #shared: Promise<ServerConnection> | undefined;
+  /** A server that was down has other connections. */
+  readonly #dataChecksums = new WeakMap<ServerConnection, boolean>();
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings;
+  }
+
+  /**
+   * The shared SQL connection; opened on first use and again after it was lost.
+   *
+   * @throws ConvoyError `connection_failed`
+   */
+  async shared(): Promise<ServerConnection> {
+    this.#shared ??= this.#openShared();
+    return this.#shared;
+  }
+
+  /** A new SQL connection that no time limit of the server's settings ends; the caller closes it. */
+  async openSql(): Promise<ServerConnection> {
+    const connection = await ServerConnection.open(this.#settings, { applicationName: APPLICATION_NAME });
+    try {
+      await connection.query(WITHOUT_LIMITS);
+      return connection;
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
+  /**
+   * A new walsender that acts with the rights of `role`; the caller closes it. While a backup runs it may well be idle
+   * for hours, which must not end it.
+   */
+  async openWalsender(role: string, applicationName: string): Promise<ServerConnection> {
+    const shared = await this.shared();
+    const hasIdleTimeout = majorVersionOf(shared.parameters.get('server_version') ?? '') >= 14;
+    const options = [this.#settings.options ?? '', hasIdleTimeout ? '-c idle_session_timeout=0' : ''];
+    const settings = { ...this.#settings, applicationName, options: options.join(' ').trim() };
+    return ServerConnection.open(settings, { replication: true, role, applicationName, detachable: true });
+  }
+
+  /** Asks the server to cancel what a backend of ours runs. */
+  async cancelBackend(processId: number): Promise<void> {
+    await this.#query('SELECT pg_cancel_backend($1)', [processId]);
+  }
+
+  /** Ends a backend of ours, whatever it waits for. */
+  async terminateBackend(processId: number): Promise<void> {
+    await this.#query('SELECT pg_terminate_backend($1)', [processId]);
+  }
+
+  /** Whether the cluster has page checksums now; that can only change while the server is down. */
+  async dataChecksums(): Promise<boolean> {
+    const connection = await this.shared();
+    let known = this.#dataChecksums.get(connection);
+    if (known === undefined) {
+      const [row] = await connection.query('SHOW data_checksums');
+      known = row?.[0] === 'on';
+      this.#dataChecksums.set(connection, known);
+    }
+    return known;
+  }
+
+  async close(): Promise<void> {
+    const shared = this.#shared;
+    this.#shared = undefined;
+    await shared?.then(
+      (connection) => connection.close(),
+      () => {},
+    );
+  }
+
+  async #query(text: string, values: readonly unknown[]): Promise<(string | null)[][]> {
+    const connection = await this.shared();
+    return connection.query(text, values);
+  }
+
+  #openShared(): Promise<ServerConnection> {
+    const opening = this.openSql();
+    const forget = (): void => {
+      if (this.#shared === opening) this.#shared = undefined;
+    };
+    opening.then((connection) => connection.lost.then(forget), forget);
+    return opening;
+  }
+}
+
+/** Settings that do not exist in this release are passed over. */
+const WITHOUT_LIMITS = `
+  SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '2s' ELSE '0' END, false)
+  FROM pg_settings
+  WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'transaction_timeout',
+    'idle_in_transaction_session_timeout', 'client_connection_check_interval')`;
+
+/** The reason of a failure in the server's own words, without severity. */
+export function bareMessage(error: ConvoyError): string {
+  return error.message.replace(/^[A-Z]+: {2}/, '');
+}
