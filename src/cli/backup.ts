@@ -1,0 +1,149 @@
+/* `pgconvoy backup`: pg_basebackup's options, resolved into BackupOptions, and the exit status. */
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { Command, Option } from 'commander';
+import { backup } from '../coordinator/backup.js';
+import type { BackupEvents, BackupOptions, TablespaceMapping } from '../coordinator/backup-options.js';
+import type { ChecksumAlgorithm } from '../checksum.js';
+import { ConvoyError } from '../errors.js';
+import { cancelOnSignals } from './cancel-on-signals.js';
+import { connectionFrom, type ConnectionFlags, addConnectionOptions } from './connection-options.js';
+import { printDetail, printError, printWarning } from './messages.js';
+import {
+  canonical,
+  parseCheckpoint,
+  parseInteger,
+  parseManifestChecksums,
+  parseMaxRate,
+  parseTablespaceMapping,
+  parseWalMethod,
+} from './option-values.js';
+import { createProgressDisplay } from './progress-display.js';
+
+const MAX_JOBS = 512;
+const DEFAULT_MAX_JOBS = 8;
+/** A label is one line of at most this (MAXPGPATH, do_pg_backup_start). */
+const MAX_LABEL_BYTES = 1024;
+
+interface BackupFlags extends ConnectionFlags {
+  readonly pgdata: string;
+  readonly jobs: number;
+  readonly maxRate?: number;
+  readonly tablespaceMapping?: readonly TablespaceMapping[];
+  readonly walMethod: 'fetch' | 'none';
+  readonly checkpoint: boolean;
+  readonly label: string;
+  readonly clean: boolean;
+  readonly sync: boolean;
+  readonly progress?: boolean;
+  readonly verbose?: boolean;
+  readonly manifest: boolean;
+  readonly manifestChecksums?: ChecksumAlgorithm;
+  readonly verifyChecksums: boolean;
+}
+
+export function backupCommand(): Command {
+  const defaultJobs = Math.min(availableParallelism(), DEFAULT_MAX_JOBS);
+  const command = new Command('backup')
+    .description('take a base backup of a running PostgreSQL server over several connections at once')
+    .optionsGroup('Options controlling the output:')
+    .addOption(
+      new Option('-D, --pgdata <directory>', 'receive base backup into directory').makeOptionMandatory(),
+    )
+    .option(
+      '-r, --max-rate <rate>',
+      'maximum transfer rate of the whole backup (in kB/s, or use suffix "k" or "M")',
+      parseMaxRate,
+    )
+    .option(
+      '-T, --tablespace-mapping <olddir=newdir>',
+      'relocate tablespace in OLDDIR to NEWDIR',
+      (text: string, all: readonly TablespaceMapping[] = []) => [...all, parseTablespaceMapping(text)],
+    )
+    .addOption(
+      new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')
+        .argParser(parseWalMethod)
+        .default('fetch'),
+    )
+    .optionsGroup('General options:')
+    .option(
+      '-j, --jobs <n>',
+      'copy over this many connections at once',
+      parseInteger('-j/--jobs', 1, MAX_JOBS),
+      defaultJobs,
+    )
+    .addOption(
+      new Option('-c, --checkpoint <fast|spread>', 'set fast or spread checkpointing')
+        .argParser(parseCheckpoint)
+        .default(false, 'spread'),
+    )
+    .option('-l, --label <label>', 'set backup label', 'pgconvoy base backup')
+    .option('-n, --no-clean', 'do not clean up after errors')
+    .option('-N, --no-sync', 'do not wait for changes to be written safely to disk')
+    .option('-P, --progress', 'show progress information')
+    .option('-v, --verbose', 'output verbose messages')
+    .option(
+      '--manifest-checksums <algorithm>',
+      'use algorithm for manifest checksums (default: CRC32C)',
+      parseManifestChecksums,
+    )
+    .option('--no-manifest', 'suppress generation of backup manifest')
+    .option('--no-verify-checksums', 'do not verify checksums')
+    .allowExcessArguments(false)
+    .action(runBackup);
+  return addConnectionOptions(command);
+}
+
+async function runBackup(flags: BackupFlags): Promise<void> {
+  const options = await resolveOptions(flags);
+  // as pg_basebackup: what is written belongs to its owner alone, but where the server's own files do not
+  process.umask(0o077);
+  const display = flags.progress === true ? createProgressDisplay(process.stderr) : undefined;
+  const events: BackupEvents = {
+    detail: (message) => {
+      if (flags.verbose === true) printDetail(message);
+    },
+    warning: printWarning,
+    copyStarted: (totals, read) => display?.start(totals, read),
+    copyEnded: () => display?.stop(),
+  };
+  const { signal, dispose } = cancelOnSignals();
+  try {
+    const report = await backup(options, events, signal);
+    if (report.retries > 0)
+      printWarning(`${report.retries} tasks were repeated after their connection broke`);
+    if (!report.hasBadPages) return;
+    printError('checksum error occurred');
+    process.exitCode = 1;
+  } finally {
+    dispose();
+  }
+}
+
+async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
+  if (!flags.manifest && flags.manifestChecksums !== undefined) {
+    throw new ConvoyError('usage', '--no-manifest and --manifest-checksums are incompatible options');
+  }
+  if (flags.pgdata === '' || flags.pgdata === '-') {
+    throw new ConvoyError('usage', `cannot write to "${flags.pgdata}": option -D needs a directory`);
+  }
+  if (/[\r\n]/.test(flags.label) || Buffer.byteLength(flags.label) > MAX_LABEL_BYTES) {
+    throw new ConvoyError('usage', `option -l: a label is one line of at most ${MAX_LABEL_BYTES} bytes`);
+  }
+  const { connection, askPassword } = await connectionFrom(flags);
+  return {
+    connection,
+    askPassword,
+    directory: canonical(path.resolve(flags.pgdata)),
+    jobs: flags.jobs,
+    label: flags.label,
+    fastCheckpoint: flags.checkpoint,
+    wal: flags.walMethod,
+    tablespaceMappings: flags.tablespaceMapping ?? [],
+    manifestChecksums: flags.manifest ? (flags.manifestChecksums ?? 'CRC32C') : undefined,
+    verifyPageChecksums: flags.verifyChecksums,
+    maxRateBytesPerSecond: flags.maxRate,
+    sync: flags.sync,
+    keepOnFailure: !flags.clean,
+  };
+}

@@ -1,0 +1,66 @@
+#!/usr/bin/env node
+/*
+ * The `pgconvoy` binary: finds the command, and turns whatever it throws into one error line, a hint, and exit
+ * status 1, as PostgreSQL's own programs do.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { asConvoyError } from '../errors.js';
+import { backupCommand } from './backup.js';
+import { demoCommand } from './demo.js';
+import { printError, printHint } from './messages.js';
+import { serveCommand } from './serve.js';
+
+function version(): string {
+  const packageFile = new URL('../../../package.json', import.meta.url);
+  const { version: text } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
+  return `pgconvoy ${text}`;
+}
+
+function buildProgram(): Command {
+  const program = new Command('pgconvoy')
+    .description('parallel physical backups of PostgreSQL over its own protocol')
+    .version(version(), '-V, --version', 'output version information, then exit')
+    .addCommand(backupCommand())
+    .addCommand(serveCommand())
+    .addCommand(demoCommand());
+  for (const command of [program, ...program.commands]) {
+    command
+      .helpOption('-?, --help', 'show this help, then exit')
+      .exitOverride()
+      .configureOutput({ outputError: () => {} });
+  }
+  return program.helpCommand(false);
+}
+
+async function main(): Promise<number> {
+  const program = buildProgram();
+  try {
+    await program.parseAsync(process.argv);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return reportUsage(error, program);
+    const failure = asConvoyError(error, 'worker_failed');
+    printError(failure.message);
+    if (failure.hint !== undefined) printHint(failure.hint);
+    if (failure.code === 'usage') printHint(helpHint(program));
+    return 1;
+  }
+}
+
+function reportUsage(error: CommanderError, program: Command): number {
+  if (error.exitCode === 0) return 0;
+  // "(outputHelp)": no command was given and the help has been shown
+  if (error.code !== 'commander.help') {
+    printError(error.message.replace(/^error: /, ''));
+    printHint(helpHint(program));
+  }
+  return 1;
+}
+
+function helpHint(program: Command): string {
+  const name = program.commands.find((command) => command.name() === process.argv[2])?.name();
+  return `try "${['pgconvoy', name, '--help'].filter((word) => word !== undefined).join(' ')}" for more information`;
+}
+
+process.exitCode = await main();

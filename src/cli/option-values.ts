@@ -1,0 +1,92 @@
+/*
+ * Values of options, parsed and checked with pg_basebackup's words; used by the commands' options.
+ * Every function throws ConvoyError `usage` naming the option.
+ */
+import path from 'node:path';
+import { CHECKSUM_ALGORITHMS, parseChecksumAlgorithm, type ChecksumAlgorithm } from '../checksum.js';
+import type { TablespaceMapping } from '../coordinator/backup-options.js';
+import { ConvoyError } from '../errors.js';
+
+function usage(message: string, hint?: string): ConvoyError {
+  return new ConvoyError('usage', message, { hint });
+}
+
+/** A whole number from `min` to `max`, as option_parse_int. */
+export function parseInteger(option: string, min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\s*[+-]?\d+\s*$/.test(text)) throw usage(`invalid value "${text}" for option ${option}`);
+    if (value < min || value > max) throw usage(`${option} must be in range ${min}..${max}`);
+    return value;
+  };
+}
+
+const MIN_RATE_KILOBYTES = 32;
+const MAX_RATE_KILOBYTES = 1024 * 1024;
+
+/** parse_max_rate: kilobytes, or with a suffix k or M. @returns bytes per second */
+export function parseMaxRate(text: string): number {
+  const match = /^\s*(\d+(?:\.\d*)?|\.\d+)\s*([kM]?)\s*$/.exec(text);
+  if (match === null) {
+    throw usage(
+      `invalid transfer rate "${text}"`,
+      'a number of kilobytes a second, or with the suffix "k" or "M"',
+    );
+  }
+  const kilobytes = Math.round(Number(match[1]) * (match[2] === 'M' ? 1024 : 1));
+  if (kilobytes === 0) throw usage('transfer rate must be greater than zero');
+  if (kilobytes < MIN_RATE_KILOBYTES || kilobytes > MAX_RATE_KILOBYTES) {
+    throw usage(`transfer rate "${text}" is out of range`, 'between 32 kilobytes and 1 gigabyte a second');
+  }
+  return kilobytes * 1024;
+}
+
+/** tablespace_list_append: OLD=NEW, both absolute, `\=` for an equals sign. */
+export function parseTablespaceMapping(text: string): TablespaceMapping {
+  const parts = text.split(/(?<!\\)=/);
+  const [from, to] = parts.map((part) => part.replaceAll(String.raw`\=`, '='));
+  if (parts.length > 2) throw usage('multiple "=" signs in tablespace mapping');
+  if (from === undefined || to === undefined || from === '' || to === '') {
+    throw usage(`invalid tablespace mapping format "${text}", must be "OLDDIR=NEWDIR"`);
+  }
+  if (!path.isAbsolute(from))
+    throw usage(`old directory is not an absolute path in tablespace mapping: ${from}`);
+  if (!path.isAbsolute(to)) throw usage(`new directory is not an absolute path in tablespace mapping: ${to}`);
+  return { from: canonical(from), to: canonical(to) };
+}
+
+/** canonicalize_path: no "." or "..", no slash at the end. */
+export function canonical(absolutePath: string): string {
+  const normal = path.normalize(absolutePath);
+  return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
+}
+
+/** Names may be cut to their first letter, as pg_basebackup allows for -X. */
+export function parseWalMethod(text: string): 'fetch' | 'none' {
+  switch (text) {
+    case 'f':
+    case 'fetch':
+      return 'fetch';
+    case 'n':
+    case 'none':
+      return 'none';
+    case 's':
+    case 'stream':
+      throw usage('option -X: "stream" is not supported yet', 'use "-X fetch", or "-X none" with an archive');
+    default:
+      throw usage(`invalid wal-method option "${text}", must be "fetch" or "none"`);
+  }
+}
+
+/** @returns true for a fast checkpoint */
+export function parseCheckpoint(text: string): boolean {
+  if (text.toLowerCase() === 'fast') return true;
+  if (text.toLowerCase() === 'spread') return false;
+  throw usage(`invalid checkpoint argument "${text}", must be "fast" or "spread"`);
+}
+
+export function parseManifestChecksums(text: string): ChecksumAlgorithm {
+  const algorithm = parseChecksumAlgorithm(text);
+  if (algorithm !== undefined) return algorithm;
+  throw usage(`unrecognized checksum algorithm: "${text}"`, `one of ${CHECKSUM_ALGORITHMS.join(', ')}`);
+}

@@ -1,0 +1,58 @@
+/* What a backup is asked to do, resolved; the command line makes it, tests and programs may. No defaults inside. */
+import type { ChecksumAlgorithm } from '../checksum.js';
+import type { Lsn } from '../lsn.js';
+import type { ProgressCount } from '../copy/progress-counters.js';
+import type { ConnectionSettings } from '../source/open-source.js';
+
+/** Puts a tablespace elsewhere: -T OLD=NEW. */
+export interface TablespaceMapping {
+  /** Absolute path on the server. */
+  readonly from: string;
+  /** Absolute path here. */
+  readonly to: string;
+}
+
+export interface BackupOptions {
+  readonly connection: ConnectionSettings;
+  /** Asked when the server wants a password that the settings do not have. */
+  readonly askPassword: (() => Promise<string>) | undefined;
+  /** Absolute. */
+  readonly directory: string;
+  /** Worker threads, each with a connection. */
+  readonly jobs: number;
+  readonly label: string;
+  readonly fastCheckpoint: boolean;
+  readonly wal: 'fetch' | 'none';
+  readonly tablespaceMappings: readonly TablespaceMapping[];
+  /** Undefined: no manifest. */
+  readonly manifestChecksums: ChecksumAlgorithm | undefined;
+  readonly verifyPageChecksums: boolean;
+  /** Undefined: no limit. */
+  readonly maxRateBytesPerSecond: number | undefined;
+  readonly sync: boolean;
+  /** Leave what was made when the backup fails. */
+  readonly keepOnFailure: boolean;
+}
+
+/** Takes what happens, as it happens. */
+export interface BackupEvents {
+  /** For -v, one line. */
+  detail(message: string): void;
+  warning(message: string): void;
+  /** Files are being copied from now on; `read` tells how far it is. */
+  copyStarted(totals: ProgressCount, read: () => ProgressCount): void;
+  copyEnded(): void;
+}
+
+export interface BackupReport {
+  readonly startLsn: Lsn;
+  readonly stopLsn: Lsn;
+  readonly timeline: number;
+  /** Files and bytes written, WAL included. */
+  readonly copied: ProgressCount;
+  readonly vanishedFiles: number;
+  /** Tasks that were repeated on a new connection. */
+  readonly retries: number;
+  /** Pages were damaged on the server; the warnings named them. */
+  readonly hasBadPages: boolean;
+}

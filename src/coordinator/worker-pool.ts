@@ -1,0 +1,111 @@
+/*
+ * The worker threads of one backup: p-queue decides what runs next and stops at the first failure, piscina runs it
+ * on threads. Threads are asked to end over a broadcast channel; they are terminated only after that, since a
+ * terminated thread runs no cleanup.
+ */
+import { randomUUID } from 'node:crypto';
+import { BroadcastChannel } from 'node:worker_threads';
+import PQueue from 'p-queue';
+import { Piscina } from 'piscina';
+import { assertNever } from '../assert-never.js';
+import type { CopyOutcome, CopySettings, WorkerTask } from '../copy/messages.js';
+import { asConvoyError, ConvoyError } from '../errors.js';
+import type { CopyTask } from '../plan/plan.js';
+
+/** A task whose connection broke is tried again this many times, each time on a new connection. */
+const MAX_RETRIES = 3;
+const SYNC_FILES_PER_TASK = 500;
+
+export type CopiedOutcome = Extract<CopyOutcome, { kind: 'copied' }>;
+
+export class WorkerPool {
+  readonly #pool: Piscina<WorkerTask, CopyOutcome>;
+  readonly #queue: PQueue;
+  readonly #cancelChannel: BroadcastChannel;
+  readonly #stopped = new AbortController();
+  #retries = 0;
+
+  constructor(settings: Omit<CopySettings, 'cancelChannel'>, jobs: number) {
+    const cancelChannel = `pgconvoy-${randomUUID()}`;
+    this.#cancelChannel = new BroadcastChannel(cancelChannel);
+    this.#cancelChannel.unref();
+    this.#queue = new PQueue({ concurrency: jobs });
+    this.#pool = new Piscina({
+      filename: new URL('../../workers/copy.js', import.meta.url).href,
+      name: 'run',
+      minThreads: jobs,
+      maxThreads: jobs,
+      // the default parks a thread between tasks, and with it the connection that it holds
+      atomics: 'disabled',
+      workerData: { ...settings, cancelChannel } satisfies CopySettings,
+    });
+  }
+
+  get retries(): number {
+    return this.#retries;
+  }
+
+  /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */
+  async copyAll(tasks: readonly CopyTask[], onCopied: (outcome: CopiedOutcome) => void): Promise<void> {
+    await this.#all(tasks, async (task) => onCopied(await this.#copy(task)));
+  }
+
+  /** fsyncs files. @throws ConvoyError */
+  async syncAll(paths: readonly string[]): Promise<void> {
+    const batches: string[][] = [];
+    for (let at = 0; at < paths.length; at += SYNC_FILES_PER_TASK) {
+      batches.push(paths.slice(at, at + SYNC_FILES_PER_TASK));
+    }
+    await this.#all(batches, async (batch) => {
+      await this.#run({ kind: 'sync', paths: batch });
+    });
+  }
+
+  /** Ends the threads, whatever they do; their connections are closed. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    this.#cancelChannel.postMessage('cancel');
+    this.#cancelChannel.close();
+    await this.#pool.destroy();
+  }
+
+  async #all<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+    const { signal } = this.#stopped;
+    for (const item of items) {
+      // a failure is reported by onError; without the signal a dropped job would never settle
+      this.#queue.add(() => work(item), { signal }).catch(() => {});
+    }
+    try {
+      await Promise.race([this.#queue.onError(), this.#queue.onIdle()]);
+      signal.throwIfAborted();
+    } catch (error) {
+      this.#queue.clear();
+      throw asConvoyError(error, signal.aborted ? 'cancelled' : 'worker_failed');
+    }
+  }
+
+  async #copy(task: CopyTask): Promise<CopiedOutcome> {
+    const message = { kind: 'copy', task: { files: task.files } } as const;
+    for (let retry = 0; ; retry += 1) {
+      const outcome = await this.#run(message, retry < MAX_RETRIES);
+      if (outcome.kind === 'copied') return outcome;
+      this.#retries += 1;
+    }
+  }
+
+  async #run(task: WorkerTask, mayRetry = false): Promise<CopyOutcome> {
+    this.#stopped.signal.throwIfAborted();
+    const outcome = await this.#pool.run(task);
+    switch (outcome.kind) {
+      case 'copied':
+        return outcome;
+      case 'connection_lost':
+        if (mayRetry && !this.#stopped.signal.aborted) return outcome;
+        throw ConvoyError.fromPlain(outcome.error);
+      case 'failed':
+        throw ConvoyError.fromPlain(outcome.error);
+      default:
+        return assertNever(outcome);
+    }
+  }
+}

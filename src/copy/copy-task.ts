@@ -1,0 +1,36 @@
+/* What a worker does with one task: read its files, write them, say how it went. Called by workers/copy.ts. */
+import { asConvoyError } from '../errors.js';
+import type { ManifestFile } from '../manifest/manifest.js';
+import type { FileReader, FileReceiver, ReadOptions } from '../source/source.js';
+import type { CopyOutcome, CopyTaskMessage } from './messages.js';
+import { PacedFileCopy, type CopyTools } from './paced-file.js';
+
+/** Never throws: what goes wrong is the outcome. */
+export async function copyTask(
+  { files }: CopyTaskMessage,
+  reader: FileReader,
+  options: ReadOptions,
+  tools: CopyTools,
+): Promise<CopyOutcome> {
+  const copy = new PacedFileCopy(tools);
+  const copied: ManifestFile[] = [];
+  const arrived = new Set<number>();
+  const receiver: FileReceiver = {
+    begin(index, { size, mode, mtime }) {
+      arrived.add(index);
+      copy.begin({ path: files[index]?.target ?? '', size, mode, mtime });
+    },
+    data: (chunk) => copy.data(chunk),
+    end: () => copied.push(copy.end()),
+  };
+  try {
+    const { hasBadPages, warnings } = await reader.read(files, options, receiver);
+    const vanished = files.filter((_file, index) => !arrived.has(index)).map((file) => file.target);
+    return { kind: 'copied', files: copied, vanished, hasBadPages, warnings };
+  } catch (error) {
+    copy.abandon();
+    const failure = asConvoyError(error, 'worker_failed');
+    const kind = failure.code === 'connection_lost' ? 'connection_lost' : 'failed';
+    return { kind, error: failure.toPlain() };
+  }
+}

@@ -1,0 +1,85 @@
+/*
+ * A worker thread's state: the one connection that it keeps from task to task, opened with the first, opened anew
+ * after it broke. Driven by workers/copy.ts.
+ */
+import { assertNever } from '../assert-never.js';
+import { asConvoyError, ConvoyError } from '../errors.js';
+import { openReader } from '../source/open-source.js';
+import type { FileReader } from '../source/source.js';
+import { syncPaths } from '../target/directory-writer.js';
+import { openTarget } from '../target/open-target.js';
+import { RateLimit } from '../target/rate-limit.js';
+import { copyTask } from './copy-task.js';
+import type { CopyOutcome, CopySettings, CopyTaskMessage, WorkerTask } from './messages.js';
+import type { CopyTools } from './paced-file.js';
+import { ProgressCounters } from './progress-counters.js';
+
+const NOTHING_COPIED = { kind: 'copied', files: [], vanished: [], hasBadPages: false, warnings: [] } as const;
+
+export class CopyWorker {
+  readonly #settings: CopySettings;
+  readonly #tools: CopyTools;
+  #reader: FileReader | undefined;
+  #cancelled = false;
+
+  constructor(settings: CopySettings) {
+    const { rate } = settings;
+    this.#settings = settings;
+    this.#tools = {
+      target: openTarget(settings.target),
+      algorithm: settings.algorithm,
+      rate: rate === undefined ? undefined : new RateLimit(rate.budget, rate.bytesPerSecond),
+      progress: new ProgressCounters(settings.progress),
+    };
+  }
+
+  /** Drops the connection, at once; what runs ends as failed. */
+  cancel(): void {
+    this.#cancelled = true;
+    this.#reader?.destroy();
+  }
+
+  async run(task: WorkerTask): Promise<CopyOutcome> {
+    switch (task.kind) {
+      case 'copy':
+        return await this.#copy(task.task);
+      case 'sync':
+        return this.#sync(task.paths);
+      default:
+        return assertNever(task);
+    }
+  }
+
+  async #copy(task: CopyTaskMessage): Promise<CopyOutcome> {
+    try {
+      this.#reader ??= await openReader(this.#settings.source);
+    } catch (error) {
+      // a server that is out of connections, or restarting a proxy, may have room a moment later
+      return { kind: 'connection_lost', error: asConvoyError(error, 'connection_failed').toPlain() };
+    }
+    if (this.#cancelled) {
+      this.#reader.destroy();
+      return { kind: 'failed', error: new ConvoyError('cancelled', 'the backup was cancelled').toPlain() };
+    }
+    const { startLsn, verifyPageChecksums } = this.#settings;
+    const outcome = await copyTask(task, this.#reader, { startLsn, verifyPageChecksums }, this.#tools);
+    if (outcome.kind !== 'copied') {
+      this.#reader.destroy();
+      this.#reader = undefined;
+    }
+    return outcome;
+  }
+
+  #sync(paths: readonly string[]): CopyOutcome {
+    try {
+      syncPaths(paths);
+      return NOTHING_COPIED;
+    } catch (error) {
+      return failure(error);
+    }
+  }
+}
+
+function failure(error: unknown): CopyOutcome {
+  return { kind: 'failed', error: asConvoyError(error, 'worker_failed').toPlain() };
+}

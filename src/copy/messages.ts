@@ -1,0 +1,49 @@
+/*
+ * What passes between the coordinator and its worker threads: plain data, small, without a byte of a file.
+ * workers/copy.ts unpacks it.
+ */
+import type { ChecksumAlgorithm } from '../checksum.js';
+import type { PlainError } from '../errors.js';
+import type { Lsn } from '../lsn.js';
+import type { ManifestFile } from '../manifest/manifest.js';
+import type { SourceSpec } from '../source/open-source.js';
+import type { FileToRead } from '../source/source.js';
+import type { TargetSpec } from '../target/target.js';
+
+/** The same for all tasks of a backup; handed to each thread when it starts. */
+export interface CopySettings {
+  readonly source: SourceSpec;
+  readonly target: TargetSpec;
+  readonly startLsn: Lsn;
+  readonly algorithm: ChecksumAlgorithm;
+  readonly verifyPageChecksums: boolean;
+  /** Undefined: no limit. */
+  readonly rate: { readonly budget: SharedArrayBuffer; readonly bytesPerSecond: number } | undefined;
+  /** Bytes and files done so far, by all threads: copy/progress-counters.ts. */
+  readonly progress: SharedArrayBuffer;
+  /** BroadcastChannel on which the coordinator says that everything is to end. */
+  readonly cancelChannel: string;
+}
+
+/** How a task ended. Errors are data here: an Error loses its fields between threads. */
+export type CopyOutcome =
+  | {
+      readonly kind: 'copied';
+      readonly files: readonly ManifestFile[];
+      /** Targets of files that were gone when they were to be read; WAL replay knows them gone, too. */
+      readonly vanished: readonly string[];
+      readonly hasBadPages: boolean;
+      readonly warnings: readonly string[];
+    }
+  /** The connection broke: the same task may succeed on a new one. */
+  | { readonly kind: 'connection_lost'; readonly error: PlainError }
+  | { readonly kind: 'failed'; readonly error: PlainError };
+
+/** What a worker can be asked for. */
+export type WorkerTask =
+  | { readonly kind: 'copy'; readonly task: CopyTaskMessage }
+  | { readonly kind: 'sync'; readonly paths: readonly string[] };
+
+export interface CopyTaskMessage {
+  readonly files: readonly FileToRead[];
+}

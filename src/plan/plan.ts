@@ -1,0 +1,74 @@
+/*
+ * Cuts the list of files into copy tasks: pure, deterministic, called once a backup by the coordinator.
+ * A task stays within one tablespace (the patched server cuts names wrongly otherwise, PROTOCOL rule 2), within a
+ * number of bytes, so that work is shared evenly, and of files, so that one command stays small.
+ */
+
+/** One file to copy. */
+export interface PlannedFile {
+  /** As the source names it. */
+  readonly source: string;
+  /** Relative to the backup's data directory; tablespace files below pg_tblspc/<oid>/. */
+  readonly target: string;
+  /** Bytes, as listed; it may have changed since. */
+  readonly size: number;
+  /** Seconds since the epoch, as listed. */
+  readonly mtime: number;
+  /** Oid of the tablespace; undefined in the data directory. */
+  readonly tablespace: number | undefined;
+}
+
+/** What a worker pulls: files that one command reads. */
+export interface CopyTask {
+  readonly id: number;
+  readonly files: readonly PlannedFile[];
+  /** Sum of the listed sizes. */
+  readonly bytes: number;
+}
+
+export interface PlanLimits {
+  readonly maxTaskBytes: number;
+  readonly maxTaskFiles: number;
+}
+
+export const MAX_TASK_FILES = 1000;
+const MAX_TASK_BYTES = 256 * 1024 * 1024;
+const MIN_TASK_BYTES = 4 * 1024 * 1024;
+/** Tasks a worker should get at least, so that all end at about the same time. */
+const TASKS_PER_WORKER = 16;
+
+/** Limits that share `totalBytes` well over `jobs` workers. */
+export function planLimits(totalBytes: number, jobs: number): PlanLimits {
+  const share = Math.ceil(totalBytes / (jobs * TASKS_PER_WORKER));
+  return {
+    maxTaskBytes: Math.min(MAX_TASK_BYTES, Math.max(MIN_TASK_BYTES, share)),
+    maxTaskFiles: MAX_TASK_FILES,
+  };
+}
+
+/** Tasks, largest first. Files of one task lie together in the list, which is directory order. */
+export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): CopyTask[] {
+  const groups: PlannedFile[][] = [];
+  const open = new Map<number | undefined, { files: PlannedFile[]; bytes: number }>();
+  for (const file of files) {
+    const group = open.get(file.tablespace);
+    if (file.size >= limits.maxTaskBytes) {
+      groups.push([file]);
+    } else if (
+      group === undefined ||
+      group.files.length >= limits.maxTaskFiles ||
+      group.bytes + file.size > limits.maxTaskBytes
+    ) {
+      const started = { files: [file], bytes: file.size };
+      open.set(file.tablespace, started);
+      groups.push(started.files);
+    } else {
+      group.files.push(file);
+      group.bytes += file.size;
+    }
+  }
+  return groups
+    .map((group) => ({ files: group, bytes: group.reduce((sum, file) => sum + file.size, 0) }))
+    .toSorted((a, b) => b.bytes - a.bytes)
+    .map((group, id) => ({ id, ...group }));
+}

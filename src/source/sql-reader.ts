@@ -1,0 +1,194 @@
+/*
+ * A worker's side of a stock server: files, or ranges of files, read through COPY of pg_read_binary_file, one
+ * statement a task. What the server does for other sources is done here: cut and zero-fill, page checks with a second read of each
+ * suspect. Facts: pg_rewind's libpq_source.c, and sendFile in basebackup.c for the page check.
+ */
+import { PAGE_BYTES } from '../limits.js';
+import type { Lsn } from '../lsn.js';
+import { PageMemory } from '../pgdata/page-checksum.js';
+import { checksummedSegment, SegmentVerifier, verificationWarnings } from '../pgdata/page-verifier.js';
+import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
+import type { ServerConnection } from '../wire/connection.js';
+import type { ConnectionSettings } from '../wire/conninfo.js';
+import { PageScan, type SuspectPage } from './page-scan.js';
+import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
+import { openSqlSession, readBytes } from './sql-session.js';
+import { readStatement } from './sql-statements.js';
+
+/** One row of the COPY: rows of 128 KiB to 1 MiB are the fastest. */
+const CHUNK_BYTES = 512 * 1024;
+/** The receive buffer, and one beside it for pages that are split over two reads. */
+const BUFFER_BYTES = 512 * 1024;
+
+export interface SqlReaderOptions {
+  readonly applicationName: string;
+  /** Permission bits of files: SQL does not tell those of each. */
+  readonly fileMode: number;
+  /** data_checksums of the server. */
+  readonly dataChecksums: boolean;
+}
+
+export class SqlReader implements FileReader {
+  readonly #connection: ServerConnection;
+  readonly #memory: PageMemory;
+  readonly #options: SqlReaderOptions;
+
+  static async open(settings: ConnectionSettings, options: SqlReaderOptions): Promise<SqlReader> {
+    const memory = PageMemory.create({ bufferCount: 2, bufferBytes: BUFFER_BYTES });
+    const connection = await openSqlSession(settings, {
+      applicationName: options.applicationName,
+      receiveBuffer: memory.buffer(0),
+    });
+    return new SqlReader(connection, memory, options);
+  }
+
+  private constructor(connection: ServerConnection, memory: PageMemory, options: SqlReaderOptions) {
+    this.#connection = connection;
+    this.#memory = memory;
+    this.#options = options;
+  }
+
+  async read(files: readonly FileToRead[], options: ReadOptions, receiver: FileReceiver): Promise<ReadResult> {
+    const verifyFrom = options.verifyPageChecksums && this.#options.dataChecksums ? options.startLsn : undefined;
+    const rows = new FileRows(files, receiver, this.#options.fileMode, (file) => {
+      const segment = verifyFrom === undefined ? undefined : checksummedSegment(file.target);
+      if (segment === undefined || verifyFrom === undefined) return undefined;
+      return new PageScan(this.#memory, this.#memory.buffer(1), segment, verifyFrom, file.range?.offset ?? 0);
+    });
+    const reader = new ChunkRowReader(rows, CHUNK_BYTES);
+    const statement = readStatement(files.map(rangeToRead), CHUNK_BYTES);
+    await this.#connection.run(statement, { copy: (piece) => reader.push(piece) });
+    reader.finish();
+    rows.finish();
+    return verifyFrom === undefined ? NOTHING_FOUND : await this.#recheck(rows.suspects, verifyFrom);
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  destroy(): void {
+    this.#connection.destroy();
+  }
+
+  /** Reads each suspect once more: it may have been read while the server was writing it. */
+  async #recheck(suspects: ReadonlyMap<FileToRead, readonly SuspectPage[]>, startLsn: Lsn): Promise<ReadResult> {
+    const warnings: string[] = [];
+    const page = this.#memory.buffer(1).subarray(0, PAGE_BYTES);
+    for (const [file, pages] of suspects) {
+      const verifier = new SegmentVerifier(this.#memory, { segmentNumber: 0 }, startLsn);
+      for (const { block, fileOffset } of pages) {
+        // oxlint-disable-next-line eslint/no-await-in-loop
+        const bytes = await readBytes(this.#connection, file.source, fileOffset, PAGE_BYTES);
+        // truncated or gone since: replay does the same
+        if (bytes?.length !== PAGE_BYTES) continue;
+        bytes.copy(page);
+        verifier.record(this.#memory.findBadPages(page, { firstBlock: block, startLsn }));
+      }
+      warnings.push(...verificationWarnings(file.target, verifier.verification));
+    }
+    return { hasBadPages: warnings.length > 0, warnings };
+  }
+}
+
+const NOTHING_FOUND: ReadResult = { hasBadPages: false, warnings: [] };
+
+/** A file that fits into one row is read as it is now, whole; a larger one, or a range, as it was listed. */
+function isOneRow({ size, range }: FileToRead): boolean {
+  return range === undefined && size <= CHUNK_BYTES;
+}
+
+function rangeToRead(file: FileToRead): { path: string; offset: number; length: number } {
+  const { source: path, size, range } = file;
+  if (isOneRow(file)) return { path, offset: 0, length: CHUNK_BYTES };
+  return { path, offset: range?.offset ?? 0, length: range?.length ?? size };
+}
+
+/** Puts rows together to files. */
+class FileRows implements ChunkRowHandler {
+  readonly suspects = new Map<FileToRead, readonly SuspectPage[]>();
+  readonly #files: readonly FileToRead[];
+  readonly #receiver: FileReceiver;
+  readonly #fileMode: number;
+  readonly #scanOf: (file: FileToRead) => PageScan | undefined;
+  #index = -1;
+  /** Bytes of the file in hand that the target expects, still to come. */
+  #missing = 0;
+  #isOpen = false;
+  #scan: PageScan | undefined;
+  /** Where in the file the row in hand began, and what it brings less than was asked for. */
+  #rowFill = 0;
+
+  constructor(
+    files: readonly FileToRead[],
+    receiver: FileReceiver,
+    fileMode: number,
+    scanOf: (file: FileToRead) => PageScan | undefined,
+  ) {
+    this.#files = files;
+    this.#receiver = receiver;
+    this.#fileMode = fileMode;
+    this.#scanOf = scanOf;
+  }
+
+  begin(index: number, _offset: number, length: number | undefined): void {
+    if (index !== this.#index) this.#beginFile(index, length);
+    if (!this.#isOpen) return;
+    const expected = Math.min(this.#missing, CHUNK_BYTES);
+    this.#rowFill = expected - (length ?? 0);
+    if (length === undefined) this.end();
+  }
+
+  data(chunk: Buffer): Promise<void> | undefined {
+    // rows of a file that was gone when its first row was read
+    if (!this.#isOpen) return undefined;
+    this.#missing -= chunk.length;
+    this.#scan?.push(chunk);
+    return this.#receiver.data(chunk);
+  }
+
+  end(): void {
+    if (!this.#isOpen) return;
+    this.#fill(this.#rowFill);
+    if (this.#missing === 0) this.#endFile();
+  }
+
+  finish(): void {
+    if (!this.#isOpen) return;
+    this.#fill(this.#missing);
+    this.#endFile();
+  }
+
+  #beginFile(index: number, length: number | undefined): void {
+    this.finish();
+    this.#index = index;
+    const file = this.#files[index];
+    if (file === undefined || length === undefined) return;
+    const size = isOneRow(file) ? length : (file.range?.length ?? file.size);
+    this.#missing = size;
+    this.#isOpen = true;
+    this.#scan = this.#scanOf(file);
+    this.#receiver.begin(index, { size, mode: this.#fileMode, mtime: file.mtime });
+  }
+
+  /** What a file has lost since it was listed is zeros, as in PostgreSQL's sendFile. */
+  #fill(bytes: number): void {
+    for (let left = bytes; left > 0; left -= Math.min(left, ZEROS.length)) {
+      const zeros = ZEROS.subarray(0, Math.min(left, ZEROS.length));
+      this.#missing -= zeros.length;
+      void this.#receiver.data(zeros);
+    }
+  }
+
+  #endFile(): void {
+    const file = this.#files[this.#index];
+    if (file !== undefined && this.#scan !== undefined && this.#scan.suspects.length > 0) {
+      this.suspects.set(file, this.#scan.suspects);
+    }
+    this.#isOpen = false;
+    this.#scan = undefined;
+    this.#receiver.end();
+  }
+}
+
+const ZEROS = Buffer.alloc(64 * 1024);

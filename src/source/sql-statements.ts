@@ -1,0 +1,91 @@
+/*
+ * The SQL that the sql source speaks; the only place that knows in which release a function got its name.
+ * Every function is called with its schema, since the session's search_path is empty.
+ */
+
+/** Quotes a string for a statement that cannot take parameters (COPY); standard_conforming_strings is on. */
+export function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/** Settings that would end a long session, or make it write, where the release has them. */
+export const SESSION_SETTINGS: readonly (readonly [name: string, value: string])[] = [
+  ['search_path', ''],
+  ['standard_conforming_strings', 'on'],
+  ['default_transaction_read_only', 'on'],
+  ['statement_timeout', '0'],
+  ['lock_timeout', '0'],
+  ['idle_in_transaction_session_timeout', '0'],
+  ['idle_session_timeout', '0'],
+  ['transaction_timeout', '0'],
+  // the backup ends with its client, even while it waits for a checkpoint or the archive
+  ['client_connection_check_interval', '2s'],
+];
+
+/** Sets those settings that exist; a statement without parameters. */
+export function sessionSettingsStatement(): string {
+  const rows = SESSION_SETTINGS.map(([name, value]) => `(${literal(name)}, ${literal(value)})`).join(', ');
+  return (
+    `SELECT pg_catalog.set_config(s.name, s.value, false) FROM (VALUES ${rows}) AS s(name, value) ` +
+    'WHERE s.name IN (SELECT g.name FROM pg_catalog.pg_settings AS g)'
+  );
+}
+
+/** $1 label, $2 fast: the start position. */
+export function startStatement(major: number): string {
+  return major >= 15
+    ? 'SELECT pg_catalog.pg_backup_start($1, $2)'
+    : 'SELECT pg_catalog.pg_start_backup($1, $2, false)';
+}
+
+/** $1 wait for the archive: end position, backup_label, tablespace_map. */
+export function stopStatement(major: number): string {
+  return major >= 15
+    ? 'SELECT lsn, labelfile, spcmapfile FROM pg_catalog.pg_backup_stop($1)'
+    : 'SELECT lsn, labelfile, spcmapfile FROM pg_catalog.pg_stop_backup(false, $1)';
+}
+
+/** A regular expression (of both PostgreSQL and JavaScript) for directories that are listed without their content. */
+const EMPTIED = '(^|/)(pg_stat_tmp|pg_replslot|pg_dynshmem|pg_notify|pg_serial|pg_snapshots|pg_subtrans|pgsql_tmp[^/]*)$';
+
+/**
+ * The data directory with its tablespaces, parents before children: path, whether it is a directory, size in bytes,
+ * modification time in seconds. Exclusions below a directory are left to the client, but whole directories that no
+ * backup contains are not gone into.
+ */
+export function listStatement(versionDirectory: string): string {
+  const entry = (path: string, directory: string): string =>
+    `SELECT ${path} AS path, s.isdir, s.size, s.modification FROM ${directory}, ` +
+    `LATERAL pg_catalog.pg_stat_file(${path}, true) AS s(size, access, modification, change, creation, isdir)`;
+  return `WITH RECURSIVE entry AS (
+    ${entry('n', "pg_catalog.pg_ls_dir('.', true, false) AS n")}
+    UNION ALL
+    ${entry("e.path || '/' || n", 'entry AS e, LATERAL pg_catalog.pg_ls_dir(e.path, true, false) AS n')}
+    WHERE e.isdir AND e.path <> 'pg_wal' AND e.path !~ ${literal(EMPTIED)}
+      AND (e.path !~ '^pg_tblspc/[0-9]+/' OR e.path ~ ${literal(`^pg_tblspc/[0-9]+/${versionDirectory}(/|$)`)})
+  )
+  SELECT path, isdir, size, pg_catalog.floor(EXTRACT(epoch FROM modification))::bigint FROM entry WHERE isdir IS NOT NULL`;
+}
+
+/** A part of a file, read in rows of one chunk each. */
+export interface ReadRange {
+  readonly path: string;
+  /** Where to begin; bytes. */
+  readonly offset: number;
+  /** Bytes to read from there; 0 still reads one row, which tells whether the file exists. */
+  readonly length: number;
+}
+
+/** Rows of (number of the range, offset, bytes or NULL where the file is gone), range after range, in binary. */
+export function readStatement(ranges: readonly ReadRange[], chunkBytes: number): string {
+  const rows = ranges.map(({ path, offset, length }, index) => {
+    const end = offset + Math.max(length, 1);
+    return `(${index}, ${literal(path)}, ${offset}::bigint, ${end}::bigint)`;
+  });
+  return (
+    'COPY (SELECT f.i, g.o, ' +
+    `pg_catalog.pg_read_binary_file(f.p, g.o, LEAST(${chunkBytes}::bigint, f.e - g.o), true) ` +
+    `FROM (VALUES ${rows.join(', ')}) AS f(i, p, s, e), ` +
+    `LATERAL pg_catalog.generate_series(f.s, f.e - 1, ${chunkBytes}::bigint) AS g(o)) TO STDOUT (FORMAT binary)`
+  );
+}

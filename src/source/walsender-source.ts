@@ -1,0 +1,226 @@
+/*
+ * The coordinator's side of a server that speaks the parallel backup commands: `pgconvoy serve`, or a PostgreSQL
+ * with the patch. Order of commands, and what a client must keep to: PROTOCOL, "Rules a client must keep".
+ * Nothing that the server names is believed before it is checked (file-list-reader.ts, stop-members.ts).
+ */
+import { ConvoyError } from '../errors.js';
+import type { Lsn } from '../lsn.js';
+import { formatReplicationCommand } from '../replication/command.js';
+import { decodeLabel, decodePosition, decodeTablespace } from '../replication/result-sets.js';
+import { majorVersionOf } from '../server-version.js';
+import type { ResultSet } from '../wire/command-run.js';
+import { ServerConnection, type OpenOptions } from '../wire/connection.js';
+import type { ConnectionSettings } from '../wire/conninfo.js';
+import { TarMemberReader } from '../wire/tar-members.js';
+import { checkBackupLabel } from './checked-label.js';
+import { FileListReader } from './file-list-reader.js';
+import { checkTablespaces } from './listed-tablespaces.js';
+import type {
+  BackupSource,
+  FileList,
+  FileToRead,
+  SourceDirectory,
+  SourceServer,
+  SourceTablespace,
+  StartedBackup,
+  StartOptions,
+  StopOptions,
+  StoppedBackup,
+  StopReceiver,
+} from './source.js';
+import { StopMembers } from './stop-members.js';
+import { WalsenderReader } from './walsender-reader.js';
+
+/** Directories that one command asks for, to learn their modes. */
+const DIRECTORIES_PER_COMMAND = 1000;
+
+export class WalsenderSource implements BackupSource {
+  readonly server: SourceServer;
+  readonly #connection: ServerConnection;
+  #started: { readonly startLsn: Lsn; readonly backupLabel: string } | undefined;
+  #tablespaces: readonly SourceTablespace[] = [];
+
+  /**
+   * @param onWarning takes what the server warns of
+   * @throws ConvoyError `connection_failed`; `server_unsupported` where the server lacks the commands
+   */
+  static async open(
+    settings: ConnectionSettings,
+    options: Pick<OpenOptions, 'applicationName' | 'askPassword' | 'signal'>,
+    onWarning: (message: string) => void,
+  ): Promise<WalsenderSource> {
+    const connection = await ServerConnection.open(settings, {
+      ...options,
+      replication: true,
+      onNotice: ({ message }) => onWarning(message),
+    });
+    try {
+      await probeCommands(connection);
+      return new WalsenderSource(connection, await identify(connection));
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
+  private constructor(connection: ServerConnection, server: SourceServer) {
+    this.#connection = connection;
+    this.server = server;
+  }
+
+  get lost(): Promise<ConvoyError> {
+    return this.#connection.lost;
+  }
+
+  /** The password that the server accepted, for the workers' connections. */
+  get password(): string | undefined {
+    return this.#connection.password;
+  }
+
+  async start({ label, fastCheckpoint }: StartOptions): Promise<StartedBackup> {
+    const command = formatReplicationCommand({
+      kind: 'start_backup',
+      label,
+      fast: fastCheckpoint,
+      progress: false,
+      tablespaceMap: false,
+    });
+    const [position, tablespaces, labels] = await this.#connection.run(command);
+    const start = decodePosition(onlyRow(position));
+    this.#tablespaces = checkTablespaces((tablespaces?.rows ?? []).map(decodeTablespace));
+    const backupLabel = decodeLabel(onlyRow(labels)).label;
+    checkBackupLabel(backupLabel, start);
+    this.#started = { startLsn: start.lsn, backupLabel };
+    return { startLsn: start.lsn, startTimeline: start.timeline, tablespaces: this.#tablespaces };
+  }
+
+  async list(): Promise<FileList> {
+    const reader = new FileListReader(this.#tablespaces, this.server.major);
+    await this.#connection.run(formatReplicationCommand({ kind: 'send_backup_filelist' }), {
+      row: (setIndex, row) => reader.add(setIndex, row),
+    });
+    const { files, directories } = reader.finish();
+    return { files, directories: await this.#directoryModes(directories) };
+  }
+
+  async stop(options: StopOptions, receiver: StopReceiver): Promise<StoppedBackup> {
+    const { startLsn, backupLabel } = this.#requireStart();
+    const members = new StopMembers(receiver, options.includeWal, this.server.walSegmentBytes);
+    const tar = new TarMemberReader(members);
+    const command = formatReplicationCommand({
+      kind: 'stop_backup',
+      label: backupLabel,
+      wal: options.includeWal,
+      noWait: !options.waitForArchive,
+    });
+    const [position] = await this.#connection.run(command, { copy: (piece) => tar.push(piece) });
+    tar.finish();
+    const stop = decodePosition(onlyRow(position));
+    members.finish({ startLsn, stopLsn: stop.lsn });
+    return { stopLsn: stop.lsn, stopTimeline: stop.timeline, backupLabel };
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  destroy(): void {
+    this.#connection.destroy();
+  }
+
+  /** The list has no modes; the members that SEND_BACKUP_FILES makes of directories have. */
+  async #directoryModes(
+    directories: readonly FileToRead[],
+  ): Promise<SourceDirectory[]> {
+    const reader = new WalsenderReader(this.#connection);
+    const modes = new Map<string, number>();
+    for (let at = 0; at < directories.length; at += DIRECTORIES_PER_COMMAND) {
+      const batch = directories.slice(at, at + DIRECTORIES_PER_COMMAND);
+      // one tablespace a command: PROTOCOL rule 2
+      for (const group of groupByRoot(batch)) {
+        for (const [target, mode] of await reader.readDirectories(group, this.#requireStart().startLsn)) {
+          modes.set(target, mode);
+        }
+      }
+    }
+    return directories.flatMap(({ target }) => {
+      const mode = modes.get(target);
+      return mode === undefined ? [] : [{ target, mode }];
+    });
+  }
+
+  #requireStart(): { readonly startLsn: Lsn; readonly backupLabel: string } {
+    if (this.#started === undefined) throw new TypeError('list and stop come after start');
+    return this.#started;
+  }
+}
+
+/** Without a list the command does nothing; a stock server does not know it. */
+async function probeCommands(connection: ServerConnection): Promise<void> {
+  try {
+    await connection.run('SEND_BACKUP_FILES');
+  } catch (error) {
+    if (!(error instanceof ConvoyError) || error.code !== 'server_error') throw error;
+    throw new ConvoyError(
+      'server_unsupported',
+      `${connection.server} does not know the parallel backup commands`,
+      { hint: 'place "pgconvoy serve" beside the server and connect to it', cause: error },
+    );
+  }
+}
+
+async function identify(connection: ServerConnection): Promise<SourceServer> {
+  const version = connection.parameters.get('server_version') ?? '';
+  const major = majorVersionOf(version);
+  const [system] = await connection.run('IDENTIFY_SYSTEM');
+  const systemIdentifier = onlyRow(system)[0] ?? '';
+  if (!/^\d{1,20}$/.test(systemIdentifier)) throw badAnswer('IDENTIFY_SYSTEM', systemIdentifier);
+  return {
+    version,
+    major,
+    systemIdentifier: BigInt(systemIdentifier),
+    walSegmentBytes: sizeSetting('wal_segment_size', await show(connection, 'wal_segment_size')),
+    directoryMode: modeSetting(await show(connection, 'data_directory_mode')),
+  };
+}
+
+async function show(connection: ServerConnection, name: string): Promise<string> {
+  const [set] = await connection.run(`SHOW ${name}`);
+  return onlyRow(set)[0] ?? '';
+}
+
+function sizeSetting(name: string, text: string): number {
+  const match = /^(\d{1,4})(MB|GB)$/.exec(text);
+  if (match === null) throw badAnswer(name, text);
+  return Number(match[1]) * (match[2] === 'GB' ? 1024 : 1) * 1024 * 1024;
+}
+
+function modeSetting(text: string): number {
+  if (!/^0?7[0-5]0$/.test(text)) throw badAnswer('data_directory_mode', text);
+  return Number.parseInt(text, 8);
+}
+
+function onlyRow(set: ResultSet | undefined): (string | null)[] {
+  const row = set?.rows[0];
+  if (row === undefined || set?.rows.length !== 1) {
+    throw new ConvoyError('untrusted_peer', 'the server answered with an unexpected number of rows');
+  }
+  return row;
+}
+
+function badAnswer(what: string, answer: string): ConvoyError {
+  return new ConvoyError('untrusted_peer', `unexpected answer to ${what}: "${answer.slice(0, 40)}"`);
+}
+
+function* groupByRoot<Entry extends { readonly target: string }>(
+  entries: readonly Entry[],
+): Generator<Entry[]> {
+  const rootOf = (entry: Entry): string => /^pg_tblspc\/\d+\/PG_/.exec(entry.target)?.[0] ?? '';
+  for (let from = 0; from < entries.length;) {
+    const first = entries[from];
+    let to = from;
+    while (to < entries.length && rootOf(entries[to] as Entry) === rootOf(first as Entry)) to += 1;
+    yield entries.slice(from, to);
+    from = to;
+  }
+}

@@ -1,0 +1,157 @@
+/*
+ * The coordinator's side of a plain directory target: it may only begin empty, is made before anything is copied,
+ * synced after everything is, and removed if the backup fails, with nothing touched that was there before.
+ * After verify_dir_is_empty_or_create and cleanup_directories_atexit of PostgreSQL's pg_basebackup.c.
+ */
+import { chmodSync, mkdirSync, readdirSync, rmdirSync, symlinkSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { ConvoyError, fileError, isSystemError } from '../errors.js';
+import { resolveInDirectory, syncPaths } from './directory-writer.js';
+import type { DirectoryTargetSpec } from './target.js';
+
+/** A directory for files to come: it is always writable for its owner until its mode is known. */
+const DIRECTORY_MODE = 0o700;
+
+export interface DirectoryToMake {
+  /** Relative to the data directory; in a tablespace below pg_tblspc/<oid>/. */
+  readonly target: string;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory */
+export function refuseUnlessEmpty(directory: string): void {
+  try {
+    if (readdirSync(directory).length === 0) return;
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return;
+    if (!isSystemError(error, 'ENOTDIR')) throw fileError('access directory', directory, error);
+    throw new ConvoyError('target_refused', `"${directory}" exists but is not a directory`);
+  }
+  throw new ConvoyError('target_refused', `directory "${directory}" exists but is not empty`, {
+    hint: 'remove or empty it, or name another directory',
+  });
+}
+
+export class DirectoryTarget {
+  readonly #spec: DirectoryTargetSpec;
+  readonly #made: string[] = [];
+  readonly #roots: { readonly directory: string; readonly madeFrom: string | undefined }[] = [];
+
+  constructor(spec: DirectoryTargetSpec) {
+    this.#spec = spec;
+  }
+
+  /**
+   * Makes the data directory, the tablespaces' directories and all that is listed, and links the tablespaces.
+   *
+   * @param rootMode permission bits of the data directory, where it is made here
+   * @throws ConvoyError `target_refused` where something is in the way, `target_io`
+   */
+  prepare(rootMode: number, directories: readonly DirectoryToMake[]): void {
+    const { directory, tablespaces } = this.#spec;
+    this.#refuseOverlap();
+    for (const root of [directory, ...tablespaces.map((tablespace) => tablespace.location)]) {
+      refuseUnlessEmpty(root);
+      this.#makeRoot(root, rootMode);
+    }
+    for (const { target } of directories) this.#makeDirectory(resolveInDirectory(this.#spec, target));
+    for (const { oid, location } of tablespaces) {
+      const link = `${directory}/pg_tblspc/${oid}`;
+      attempt('create symbolic link', link, () => symlinkSync(location, link));
+    }
+    // children first: a mode may take rights that making them needs
+    for (const { target, mode } of directories.toReversed()) {
+      if (mode === DIRECTORY_MODE) continue;
+      const made = resolveInDirectory(this.#spec, target);
+      attempt('set permissions of directory', made, () => chmodSync(made, mode | DIRECTORY_MODE));
+    }
+  }
+
+  /** Makes every directory durable; the files' own bytes are synced by the workers. @throws ConvoyError `target_io` */
+  syncDirectories(): void {
+    const parents = this.#roots.map(({ directory, madeFrom }) => path.dirname(madeFrom ?? directory));
+    syncPaths([...this.#made.toReversed(), ...new Set(parents)]);
+  }
+
+  /** Removes all that was made, and only that. @throws ConvoyError `target_io` */
+  async remove(): Promise<void> {
+    for (const { directory, madeFrom } of this.#roots.toReversed()) {
+      try {
+        for (const name of readdirSync(directory)) {
+          await rm(path.join(directory, name), { recursive: true, force: true });
+        }
+        if (madeFrom !== undefined) removeUpTo(directory, madeFrom);
+      } catch (error) {
+        if (!isSystemError(error, 'ENOENT')) throw fileError('remove directory', directory, error);
+      }
+    }
+  }
+
+  #refuseOverlap(): void {
+    const locations = this.#spec.tablespaces.map((tablespace) => tablespace.location);
+    for (const location of locations) {
+      const others = [this.#spec.directory, ...locations.filter((other) => other !== location)];
+      const isTwice = locations.filter((other) => other === location).length > 1;
+      const clash = others.find(
+        (other) => location === other || (other !== this.#spec.directory && isBelow(location, other)),
+      );
+      const above = isBelow(this.#spec.directory, location) ? this.#spec.directory : undefined;
+      if (isTwice || clash !== undefined || above !== undefined) {
+        throw new ConvoyError(
+          'target_refused',
+          `tablespace directory "${location}" overlaps "${clash ?? above ?? location}"`,
+          {
+            hint: 'give each tablespace a directory of its own with -T OLD=NEW',
+          },
+        );
+      }
+    }
+  }
+
+  #makeRoot(root: string, mode: number): void {
+    attempt('create directory', root, () => {
+      const madeFrom = mkdirSync(root, { recursive: true, mode: DIRECTORY_MODE });
+      this.#roots.push({ directory: root, madeFrom });
+      this.#made.push(root);
+      if (madeFrom !== undefined) chmodSync(root, mode);
+    });
+  }
+
+  #makeDirectory(directory: string): void {
+    attempt('create directory', directory, () => {
+      try {
+        mkdirSync(directory, { mode: DIRECTORY_MODE });
+      } catch (error) {
+        // a tablespace's directory inside the data directory is made already
+        if (!isSystemError(error, 'EEXIST') || !this.#made.includes(directory)) throw error;
+      }
+      this.#made.push(directory);
+    });
+  }
+}
+
+function attempt(action: string, at: string, step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    throw fileError(action, at, error);
+  }
+}
+
+function isBelow(inner: string, outer: string): boolean {
+  return inner.startsWith(`${outer}/`);
+}
+
+/** Removes `directory` and its parents, as long as they are empty, up to and with `top`. */
+function removeUpTo(directory: string, top: string): void {
+  for (let at = directory; at === top || isBelow(at, top); at = path.dirname(at)) {
+    try {
+      rmdirSync(at);
+    } catch (error) {
+      if (isSystemError(error, 'ENOTEMPTY')) return;
+      throw error;
+    }
+  }
+}
