@@ -73,6 +73,11 @@ export function createFileChecksum(algorithm: ChecksumAlgorithm): FileChecksum {
   }
 }
 
+/** The twin of {@link formatCrc32c}. */
+export function parseCrc32c(hex: string): number {
+  return Buffer.from(hex, 'hex').readUInt32LE();
+}
+
 /** PostgreSQL copies the CRC's four bytes as they lie in memory: least significant first. */
 export function formatCrc32c(value: number): string {
   const bytes = Buffer.alloc(4);

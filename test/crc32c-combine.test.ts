@@ -18,7 +18,11 @@ test('the CRC of a whole comes out of its parts, whatever their lengths', () => 
     const first = randomBytes(firstBytes);
     const second = randomBytes(secondBytes);
     const whole = crc32c(Buffer.concat([first, second]));
-    assert.equal(combineCrc32c(crc32c(first), crc32c(second), secondBytes), whole, `${firstBytes}+${secondBytes}`);
+    assert.equal(
+      combineCrc32c(crc32c(first), crc32c(second), secondBytes),
+      whole,
+      `${firstBytes}+${secondBytes}`,
+    );
   }
 });
 

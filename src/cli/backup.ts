@@ -6,6 +6,7 @@ import { backup } from '../coordinator/backup.js';
 import type { BackupEvents, BackupOptions, TablespaceMapping } from '../coordinator/backup-options.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import { ConvoyError } from '../errors.js';
+import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { connectionFrom, type ConnectionFlags, addConnectionOptions } from './connection-options.js';
 import { printDetail, printError, printWarning } from './messages.js';
@@ -27,6 +28,7 @@ const MAX_LABEL_BYTES = 1024;
 
 interface BackupFlags extends ConnectionFlags {
   readonly pgdata: string;
+  readonly source: SourceChoice;
   readonly jobs: number;
   readonly maxRate?: number;
   readonly tablespaceMapping?: readonly TablespaceMapping[];
@@ -77,6 +79,11 @@ export function backupCommand(): Command {
         .argParser(parseCheckpoint)
         .default(false, 'spread'),
     )
+    .addOption(
+      new Option('--source <kind>', 'read through the parallel backup commands or plain SQL')
+        .choices(SOURCE_CHOICES)
+        .default('auto'),
+    )
     .option('-l, --label <label>', 'set backup label', 'pgconvoy base backup')
     .option('-n, --no-clean', 'do not clean up after errors')
     .option('-N, --no-sync', 'do not wait for changes to be written safely to disk')
@@ -100,6 +107,7 @@ async function runBackup(flags: BackupFlags): Promise<void> {
   process.umask(0o077);
   const display = flags.progress === true ? createProgressDisplay(process.stderr) : undefined;
   const events: BackupEvents = {
+    notice: printDetail,
     detail: (message) => {
       if (flags.verbose === true) printDetail(message);
     },
@@ -133,6 +141,7 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
   const { connection, askPassword } = await connectionFrom(flags);
   return {
     connection,
+    source: flags.source,
     askPassword,
     directory: canonical(path.resolve(flags.pgdata)),
     jobs: flags.jobs,

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { asConvoyError } from '../errors.js';
 import { backupCommand } from './backup.js';
+import { checkCommand } from './check.js';
 import { demoCommand } from './demo.js';
 import { printError, printHint } from './messages.js';
 import { serveCommand } from './serve.js';
@@ -22,6 +23,7 @@ function buildProgram(): Command {
     .description('parallel physical backups of PostgreSQL over its own protocol')
     .version(version(), '-V, --version', 'output version information, then exit')
     .addCommand(backupCommand())
+    .addCommand(checkCommand())
     .addCommand(serveCommand())
     .addCommand(demoCommand());
   for (const command of [program, ...program.commands]) {

@@ -1,14 +1,15 @@
 /*
  * `pgconvoy serve`: options, log lines and signals; what it does is src/server/serve.ts.
  */
-import { availableParallelism, homedir, userInfo } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { ConvoyError } from '../errors.js';
 import { formatListenAddress, parseListenAddress, type ListenAddress } from '../server/listen-address.js';
 import { startServe, type RunningServe } from '../server/serve.js';
 import type { LogLevel, ServerLog } from '../server/server-log.js';
 import type { TlsFiles } from '../server/tls-files.js';
-import { resolveConnection } from '../wire/conninfo.js';
+import { connectionFrom } from './connection-options.js';
+import { parseInteger } from './option-values.js';
 
 interface ServeFlags {
   readonly pgdata: string;
@@ -62,12 +63,8 @@ export function serveCommand(): Command {
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
-  const connection = resolveConnection({
-    dbname: flags.dbname,
-    environment: process.env,
-    homeDirectory: homedir(),
-    osUser: userInfo().username,
-  });
+  // a server that starts by itself has nobody to ask for a password
+  const { connection } = await connectionFrom({ ...flags, password: false });
   const log = stderrLog(flags.verbose === true);
   const running = await startServe({
     dataDirectory: flags.pgdata,
@@ -120,14 +117,8 @@ function numberOption(
   least: number,
   most: number,
 ): Option {
-  return new Option(flags, description).default(preset).argParser((text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-    const name = flags.split(' ')[0];
-    throw new ConvoyError('usage', `invalid value for option ${name}: "${text}"`, {
-      hint: `it is a number from ${least} to ${most}`,
-    });
-  });
+  const name = flags.split(' ')[0] ?? flags;
+  return new Option(flags, description).default(preset).argParser(parseInteger(name, least, most));
 }
 
 /** Lines as PostgreSQL's own log has them with log_line_prefix '%m [%p] '. */

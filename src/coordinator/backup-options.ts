@@ -2,7 +2,7 @@
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { Lsn } from '../lsn.js';
 import type { ProgressCount } from '../copy/progress-counters.js';
-import type { ConnectionSettings } from '../source/open-source.js';
+import type { ConnectionSettings, SourceChoice } from '../source/open-source.js';
 
 /** Puts a tablespace elsewhere: -T OLD=NEW. */
 export interface TablespaceMapping {
@@ -14,6 +14,7 @@ export interface TablespaceMapping {
 
 export interface BackupOptions {
   readonly connection: ConnectionSettings;
+  readonly source: SourceChoice;
   /** Asked when the server wants a password that the settings do not have. */
   readonly askPassword: (() => Promise<string>) | undefined;
   /** Absolute. */
@@ -36,6 +37,8 @@ export interface BackupOptions {
 
 /** Takes what happens, as it happens. */
 export interface BackupEvents {
+  /** Always shown, one line. */
+  notice(message: string): void;
   /** For -v, one line. */
   detail(message: string): void;
   warning(message: string): void;

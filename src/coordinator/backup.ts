@@ -5,6 +5,7 @@
  */
 import type { CopyTools } from '../copy/paced-file.js';
 import { ProgressCounters } from '../copy/progress-counters.js';
+import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';
 import { manifestVersionOf } from '../manifest/manifest.js';
@@ -15,13 +16,14 @@ import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
+import { refuseUnlessRoom, type SpaceNeed } from '../target/free-space.js';
 import { openTarget } from '../target/open-target.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
 import type { DirectoryTargetSpec } from '../target/target.js';
 import type { BackupEvents, BackupOptions, BackupReport } from './backup-options.js';
 import { StopFiles, writeWhole } from './stop-files.js';
 import { mapTablespaces } from './tablespace-mapping.js';
-import { WorkerPool } from './worker-pool.js';
+import { WorkerPool, type CopiedOutcome } from './worker-pool.js';
 
 /**
  * Takes a base backup.
@@ -36,11 +38,18 @@ export async function backup(
 ): Promise<BackupReport> {
   refuseUnlessEmpty(options.directory);
   signal.throwIfAborted();
-  const { askPassword } = options;
-  const onWarning = (message: string): void => events.warning(message);
-  const opened = await openSource(options.connection, { askPassword, onWarning, signal }).catch((error: unknown) => {
+  const { askPassword, source: choice, jobs } = options;
+  const opened = await openSource(options.connection, {
+    choice,
+    jobs,
+    includeWal: options.wal === 'fetch',
+    askPassword,
+    onWarning: (message) => events.warning(message),
+    signal,
+  }).catch((error: unknown) => {
     throw signal.aborted ? asConvoyError(signal.reason, 'cancelled') : error;
   });
+  if (opened.reason !== undefined) events.notice(opened.reason);
   const run = new BackupRun(options, events, opened);
   return await run.complete(signal);
 }
@@ -88,7 +97,7 @@ class BackupRun {
   async #steps(): Promise<BackupReport> {
     const started = await this.#start();
     const list = await this.#opened.source.list();
-    const tasks = planTasks(list.files, planLimits(sumOfSizes(list), this.#options.jobs));
+    const tasks = this.#plan(list);
     const spec = this.#prepareTarget(started, list);
     this.#openManifest(spec);
     await this.#copy(started, spec, tasks, list);
@@ -102,13 +111,19 @@ class BackupRun {
   }
 
   async #start(): Promise<StartedBackup> {
-    const { label, fastCheckpoint } = this.#options;
+    const { label, fastCheckpoint, wal } = this.#options;
     this.#events.detail('initiating base backup, waiting for checkpoint to complete');
-    const started = await this.#opened.source.start({ label, fastCheckpoint });
+    const started = await this.#opened.source.start({ label, fastCheckpoint, includeWal: wal === 'fetch' });
     this.#events.detail('checkpoint completed');
     const where = `${formatLsn(started.startLsn)} on timeline ${started.startTimeline}`;
     this.#events.detail(`write-ahead log start point: ${where}`);
     return started;
+  }
+
+  #plan(list: FileList): CopyTask[] {
+    const { jobs, manifestChecksums = 'NONE' } = this.#options;
+    const splitFiles = this.#opened.source.readsRanges && canCombine(manifestChecksums);
+    return planTasks(list.files, planLimits(sumOfSizes(list), jobs, splitFiles));
   }
 
   #prepareTarget(started: StartedBackup, list: FileList): DirectoryTargetSpec {
@@ -116,6 +131,7 @@ class BackupRun {
     const warn = (message: string): void => this.#events.warning(message);
     const tablespaces = mapTablespaces(started.tablespaces, tablespaceMappings, warn);
     const spec: DirectoryTargetSpec = { kind: 'directory', directory, tablespaces };
+    refuseUnlessRoom(spaceNeeds(spec, list));
     this.#target = new DirectoryTarget(spec);
     this.#target.prepare(this.#opened.source.server.directoryMode, list.directories);
     return spec;
@@ -159,17 +175,29 @@ class BackupRun {
       Math.min(jobs, Math.max(tasks.length, 1)),
     );
     const totals = { bytes: sumOfSizes(list), files: list.files.length };
+    const ranges = new RangeAssembly(tasks);
     this.#events.copyStarted(totals, () => this.#counters.read());
     try {
-      await this.#pool.copyAll(tasks, ({ files, vanished, hasBadPages, warnings }) => {
-        for (const file of files) this.#manifest?.addFile(file);
-        for (const warning of warnings) this.#events.warning(warning);
-        this.#vanishedFiles += vanished.length;
-        this.#hasBadPages ||= hasBadPages;
-      });
+      await this.#pool.copyAll(tasks, (outcome) => this.#noteCopied(outcome, ranges));
     } finally {
       this.#events.copyEnded();
     }
+  }
+
+  #noteCopied({ files, parts, vanished, hasBadPages, warnings }: CopiedOutcome, ranges: RangeAssembly): void {
+    for (const warning of warnings) this.#events.warning(warning);
+    this.#hasBadPages ||= hasBadPages;
+    for (const file of files) this.#manifest?.addFile(file);
+    const settled = [
+      ...parts.map((part) => ranges.addPart(part)),
+      ...vanished.map((path) => ranges.addVanished(path)),
+    ];
+    for (const whole of settled) {
+      if (whole?.kind === 'complete') this.#manifest?.addFile(whole.file);
+      if (whole?.kind === 'vanished') this.#target?.removeFile(whole.path);
+    }
+    const gone = settled.filter((whole) => whole?.kind === 'vanished').length;
+    this.#vanishedFiles += gone + vanished.filter((path) => !ranges.wasCut(path)).length;
   }
 
   async #stop(started: StartedBackup, files: StopFiles): Promise<StoppedBackup> {
@@ -255,7 +283,13 @@ class BackupRun {
   async #cleanUp(error: ConvoyError): Promise<ConvoyError> {
     this.#opened.source.destroy();
     await this.#pool?.stop();
-    if (this.#options.keepOnFailure) return error;
+    if (this.#options.keepOnFailure) {
+      for (const [index, directory] of (this.#target?.directories ?? []).entries()) {
+        const which = index === 0 ? 'data directory' : 'tablespace directory';
+        this.#events.notice(`${which} "${directory}" not removed at user's request`);
+      }
+      return error;
+    }
     try {
       await this.#target?.remove();
     } catch (leftover) {
@@ -263,6 +297,16 @@ class BackupRun {
     }
     return error;
   }
+}
+
+function spaceNeeds({ directory, tablespaces }: DirectoryTargetSpec, list: FileList): SpaceNeed[] {
+  const bytesIn = (oid: number | undefined): number =>
+    list.files.reduce((sum, file) => (file.tablespace === oid ? sum + file.size : sum), 0);
+  const inTablespaces = tablespaces.map(({ oid, location }) => ({
+    directory: location,
+    bytes: bytesIn(oid),
+  }));
+  return [{ directory, bytes: bytesIn(undefined) }, ...inTablespaces];
 }
 
 function sumOfSizes(list: FileList): number {

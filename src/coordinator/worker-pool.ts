@@ -4,6 +4,7 @@
  * terminated thread runs no cleanup.
  */
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { BroadcastChannel } from 'node:worker_threads';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
@@ -23,9 +24,12 @@ export class WorkerPool {
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
+  #stopping: Promise<void> | undefined;
   #retries = 0;
 
   constructor(settings: Omit<CopySettings, 'cancelChannel'>, jobs: number) {
+    // each job that waits listens
+    setMaxListeners(0, this.#stopped.signal);
     const cancelChannel = `pgconvoy-${randomUUID()}`;
     this.#cancelChannel = new BroadcastChannel(cancelChannel);
     this.#cancelChannel.unref();
@@ -61,8 +65,13 @@ export class WorkerPool {
     });
   }
 
-  /** Ends the threads, whatever they do; their connections are closed. */
-  async stop(): Promise<void> {
+  /** Ends the threads, whatever they do; their connections are closed. May be called again. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     this.#stopped.abort();
     this.#cancelChannel.postMessage('cancel');
     this.#cancelChannel.close();

@@ -2,7 +2,7 @@
 import { asConvoyError } from '../errors.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { FileReader, FileReceiver, ReadOptions } from '../source/source.js';
-import type { CopyOutcome, CopyTaskMessage } from './messages.js';
+import type { CopiedPart, CopyOutcome, CopyTaskMessage } from './messages.js';
 import { PacedFileCopy, type CopyTools } from './paced-file.js';
 
 /** Never throws: what goes wrong is the outcome. */
@@ -14,19 +14,25 @@ export async function copyTask(
 ): Promise<CopyOutcome> {
   const copy = new PacedFileCopy(tools);
   const copied: ManifestFile[] = [];
+  const parts: CopiedPart[] = [];
   const arrived = new Set<number>();
+  let offset: number | undefined;
   const receiver: FileReceiver = {
     begin(index, { size, mode, mtime }) {
       arrived.add(index);
-      copy.begin({ path: files[index]?.target ?? '', size, mode, mtime });
+      offset = files[index]?.range?.offset;
+      copy.begin({ path: files[index]?.target ?? '', size, mode, mtime, offset });
     },
     data: (chunk) => copy.data(chunk),
-    end: () => copied.push(copy.end()),
+    end() {
+      if (offset === undefined) copied.push(copy.end());
+      else parts.push({ ...copy.end(), offset });
+    },
   };
   try {
     const { hasBadPages, warnings } = await reader.read(files, options, receiver);
     const vanished = files.filter((_file, index) => !arrived.has(index)).map((file) => file.target);
-    return { kind: 'copied', files: copied, vanished, hasBadPages, warnings };
+    return { kind: 'copied', files: copied, parts, vanished, hasBadPages, warnings };
   } catch (error) {
     copy.abandon();
     const failure = asConvoyError(error, 'worker_failed');

@@ -14,7 +14,14 @@ import type { CopyOutcome, CopySettings, CopyTaskMessage, WorkerTask } from './m
 import type { CopyTools } from './paced-file.js';
 import { ProgressCounters } from './progress-counters.js';
 
-const NOTHING_COPIED = { kind: 'copied', files: [], vanished: [], hasBadPages: false, warnings: [] } as const;
+const NOTHING_COPIED = {
+  kind: 'copied',
+  files: [],
+  parts: [],
+  vanished: [],
+  hasBadPages: false,
+  warnings: [],
+} as const;
 
 export class CopyWorker {
   readonly #settings: CopySettings;

@@ -25,11 +25,18 @@ export interface CopySettings {
   readonly cancelChannel: string;
 }
 
+/** As a file, but size and checksum are those of the part. */
+export interface CopiedPart extends ManifestFile {
+  readonly offset: number;
+}
+
 /** How a task ended. Errors are data here: an Error loses its fields between threads. */
 export type CopyOutcome =
   | {
       readonly kind: 'copied';
       readonly files: readonly ManifestFile[];
+      /** Parts of files that several tasks share; range-assembly.ts puts them together. */
+      readonly parts: readonly CopiedPart[];
       /** Targets of files that were gone when they were to be read; WAL replay knows them gone, too. */
       readonly vanished: readonly string[];
       readonly hasBadPages: boolean;

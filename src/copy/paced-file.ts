@@ -49,8 +49,10 @@ export class PacedFileCopy {
     const { path, size, mtime } = this.#file ?? { path: '', size: 0, mtime: 0 };
     this.#writer?.finish();
     this.#writer = undefined;
-    this.#tools.progress.add(0, 1);
-    this.#countedFiles += 1;
+    // of a file in parts, the first counts
+    const files = (this.#file?.offset ?? 0) === 0 ? 1 : 0;
+    this.#tools.progress.add(0, files);
+    this.#countedFiles += files;
     return { path, size, mtime, checksum: this.#checksum?.digest() ?? '' };
   }
 

@@ -10,8 +10,12 @@ import {
   isTemporaryRelationName,
 } from './exclusions.js';
 
-/** Directories below pg_wal that are listed, empty; "summaries" from PostgreSQL 17 on. */
-const WAL_DIRECTORIES: ReadonlySet<string> = new Set(['pg_wal/archive_status', 'pg_wal/summaries']);
+/** Directories below pg_wal that are listed, empty; WAL summaries came with PostgreSQL 17. */
+export function walDirectories(major: number): string[] {
+  return major >= 17 ? ['pg_wal/archive_status', 'pg_wal/summaries'] : ['pg_wal/archive_status'];
+}
+
+const WAL_DIRECTORIES: ReadonlySet<string> = new Set(walDirectories(Number.POSITIVE_INFINITY));
 
 /** True for a path of one or more plain components: no "..", no ".", no empty one, no NUL, not absolute. */
 export function isPlainRelativePath(relativePath: string): boolean {

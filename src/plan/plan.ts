@@ -16,6 +16,14 @@ export interface PlannedFile {
   readonly mtime: number;
   /** Oid of the tablespace; undefined in the data directory. */
   readonly tablespace: number | undefined;
+  /** The part of the file that is meant, where several workers share it; undefined: all of it. */
+  readonly range?: PlannedRange;
+}
+
+/** Bytes; begins at a multiple of RANGE_UNIT_BYTES. */
+export interface PlannedRange {
+  readonly offset: number;
+  readonly length: number;
 }
 
 /** What a worker pulls: files that one command reads. */
@@ -29,6 +37,8 @@ export interface CopyTask {
 export interface PlanLimits {
   readonly maxTaskBytes: number;
   readonly maxTaskFiles: number;
+  /** Files larger than a task are cut into ranges; the source can read them and the checksum be put together. */
+  readonly splitFiles: boolean;
 }
 
 export const MAX_TASK_FILES = 1000;
@@ -36,13 +46,16 @@ const MAX_TASK_BYTES = 256 * 1024 * 1024;
 const MIN_TASK_BYTES = 4 * 1024 * 1024;
 /** Tasks a worker should get at least, so that all end at about the same time. */
 const TASKS_PER_WORKER = 16;
+/** Whole pages, and whole rows of the sql source. */
+export const RANGE_UNIT_BYTES = 1024 * 1024;
 
 /** Limits that share `totalBytes` well over `jobs` workers. */
-export function planLimits(totalBytes: number, jobs: number): PlanLimits {
+export function planLimits(totalBytes: number, jobs: number, splitFiles: boolean): PlanLimits {
   const share = Math.ceil(totalBytes / (jobs * TASKS_PER_WORKER));
   return {
     maxTaskBytes: Math.min(MAX_TASK_BYTES, Math.max(MIN_TASK_BYTES, share)),
     maxTaskFiles: MAX_TASK_FILES,
+    splitFiles,
   };
 }
 
@@ -53,7 +66,7 @@ export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): Co
   for (const file of files) {
     const group = open.get(file.tablespace);
     if (file.size >= limits.maxTaskBytes) {
-      groups.push([file]);
+      groups.push(...cutIntoRanges(file, limits).map((range) => [range]));
     } else if (
       group === undefined ||
       group.files.length >= limits.maxTaskFiles ||
@@ -68,7 +81,24 @@ export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): Co
     }
   }
   return groups
-    .map((group) => ({ files: group, bytes: group.reduce((sum, file) => sum + file.size, 0) }))
+    .map((group) => ({ files: group, bytes: group.reduce((sum, file) => sum + plannedBytes(file), 0) }))
     .toSorted((a, b) => b.bytes - a.bytes)
     .map((group, id) => ({ id, ...group }));
+}
+
+/** Bytes that are to be copied of a planned file. */
+export function plannedBytes({ size, range }: PlannedFile): number {
+  return range?.length ?? size;
+}
+
+function cutIntoRanges(file: PlannedFile, limits: PlanLimits): PlannedFile[] {
+  if (!limits.splitFiles) return [file];
+  const units = Math.max(1, Math.floor(limits.maxTaskBytes / RANGE_UNIT_BYTES));
+  const rangeBytes = units * RANGE_UNIT_BYTES;
+  const count = Math.ceil(file.size / rangeBytes);
+  if (count < 2) return [file];
+  return Array.from({ length: count }, (_, index) => {
+    const offset = index * rangeBytes;
+    return { ...file, range: { offset, length: Math.min(rangeBytes, file.size - offset) } };
+  });
 }

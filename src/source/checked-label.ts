@@ -4,7 +4,10 @@ import type { Lsn } from '../lsn.js';
 import { parseBackupLabel } from '../pgdata/backup-label.js';
 
 /** @throws ConvoyError `untrusted_peer` for another backup's label, `file_damaged` for what is none */
-export function checkBackupLabel(text: string, start: { readonly lsn: Lsn; readonly timeline: number }): void {
+export function checkBackupLabel(
+  text: string,
+  start: { readonly lsn: Lsn; readonly timeline: number },
+): void {
   const label = parseBackupLabel(text);
   if (label.startLsn !== start.lsn || label.startTimeline !== start.timeline) {
     throw new ConvoyError('untrusted_peer', 'the backup label does not match the start of the backup');

@@ -22,6 +22,8 @@ export interface ReadList {
 const LINK_PATH = /^pg_tblspc\/(\d+)$/;
 const VERSION_DIRECTORY = /^PG_(\d+)_\d+$/;
 const FOUR_GIBIBYTES = 2 ** 32;
+/** Our manifest is written under this name; what an earlier backup left there is not part of the cluster. */
+const UNFINISHED_MANIFEST = 'backup_manifest.tmp';
 
 export class FileListReader {
   readonly #tablespaces: readonly SourceTablespace[];
@@ -78,7 +80,11 @@ export class FileListReader {
   }
 
   #add(listed: ListedFile, relativePath: string, tablespace: number | undefined): void {
-    if (whyNotListed(relativePath) !== undefined) return;
+    if (whyNotListed(relativePath) !== undefined || relativePath === UNFINISHED_MANIFEST) return;
+    // bytes that are not UTF-8 have become this: asked for by such a name, the file would count as vanished
+    if (relativePath.includes('\u{fffd}')) {
+      throw new ConvoyError('file_damaged', `file name is not valid UTF-8: "${listed.path}"`);
+    }
     const target = tablespace === undefined ? relativePath : `pg_tblspc/${tablespace}/${relativePath}`;
     if (this.#seen.has(target)) throw new ConvoyError('untrusted_peer', `"${listed.path}" is listed twice`);
     this.#seen.add(target);

@@ -1,18 +1,34 @@
 /* The kind of source from its description, on the coordinator's side and in the worker threads. */
+import { assertNever } from '../assert-never.js';
+import { ConvoyError } from '../errors.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import type { BackupSource, FileReader } from './source.js';
+import { SqlReader } from './sql-reader.js';
+import { SqlSource } from './sql-source.js';
 import { WalsenderReader } from './walsender-reader.js';
 import { WalsenderSource } from './walsender-source.js';
 
 export { resolveConnection as resolveConnectionSettings, type ConnectionSettings } from '../wire/conninfo.js';
 
+export const SOURCE_CHOICES = ['auto', 'walsender', 'sql'] as const;
+export type SourceChoice = (typeof SOURCE_CHOICES)[number];
+
 /** Plain data, so that worker threads can open their own connections. Holds the password: never printed. */
-export interface SourceSpec {
-  readonly kind: 'walsender';
-  readonly settings: ConnectionSettings;
-}
+export type SourceSpec =
+  | { readonly kind: 'walsender'; readonly settings: ConnectionSettings }
+  | {
+      readonly kind: 'sql';
+      readonly settings: ConnectionSettings;
+      readonly fileMode: number;
+      readonly dataChecksums: boolean;
+    };
 
 export interface OpenSourceOptions {
+  readonly choice: SourceChoice;
+  /** Connections that will be opened with openReader. */
+  readonly jobs: number;
+  /** WAL will be asked for at the end. */
+  readonly includeWal: boolean;
   readonly askPassword: (() => Promise<string>) | undefined;
   readonly onWarning: (message: string) => void;
   /** Drops the coordinator's connection, at any time. */
@@ -23,27 +39,91 @@ export interface OpenedSource {
   readonly source: BackupSource;
   /** For the workers. */
   readonly spec: SourceSpec;
+  /** Which was chosen and why, one line; undefined where there was no choice. */
+  readonly reason: string | undefined;
 }
 
-/** @throws ConvoyError see {@link WalsenderSource.open} */
+const APPLICATION_NAME = 'pgconvoy';
+const WORKER_NAME = 'pgconvoy worker';
+
+/** SQLSTATEs with which a server turns a replication connection away that may still let a plain one in. */
+const NO_REPLICATION_STATES: ReadonlySet<string> = new Set(['42501', '28000', '53300']);
+
+/** @throws ConvoyError see {@link WalsenderSource.open} and {@link SqlSource.open} */
 export async function openSource(
   settings: ConnectionSettings,
   options: OpenSourceOptions,
 ): Promise<OpenedSource> {
-  const { askPassword, onWarning, signal } = options;
-  const source = await WalsenderSource.open(
-    settings,
-    { applicationName: 'pgconvoy', askPassword, signal },
-    onWarning,
+  switch (options.choice) {
+    case 'walsender':
+      return await openWalsender(settings, options);
+    case 'sql':
+      return await openSql(settings, options);
+    case 'auto':
+      return await openEither(settings, options);
+    default:
+      return assertNever(options.choice);
+  }
+}
+
+/** The parallel commands where the server has them, plain SQL elsewhere. */
+async function openEither(settings: ConnectionSettings, options: OpenSourceOptions): Promise<OpenedSource> {
+  try {
+    const opened = await openWalsender(settings, options);
+    return { ...opened, reason: 'using the parallel backup commands of the server (source "walsender")' };
+  } catch (error) {
+    if (!(error instanceof ConvoyError) || !maySpeakSql(error)) throw error;
+    const opened = await openSql(settings, options);
+    return { ...opened, reason: `reading over plain SQL (source "sql"): ${error.message}` };
+  }
+}
+
+function maySpeakSql({ code, sqlState = '' }: ConvoyError): boolean {
+  return (
+    code === 'server_unsupported' || (code === 'connection_failed' && NO_REPLICATION_STATES.has(sqlState))
   );
-  const { password } = source;
+}
+
+async function openWalsender(
+  settings: ConnectionSettings,
+  options: OpenSourceOptions,
+): Promise<OpenedSource> {
+  const { askPassword, onWarning, signal } = options;
+  const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal };
+  const source = await WalsenderSource.open(settings, openOptions, onWarning);
   return {
     source,
-    spec: { kind: 'walsender', settings: password === undefined ? settings : { ...settings, password } },
+    spec: { kind: 'walsender', settings: withPassword(settings, source.password) },
+    reason: undefined,
   };
 }
 
+async function openSql(settings: ConnectionSettings, options: OpenSourceOptions): Promise<OpenedSource> {
+  const { askPassword, onWarning, signal, jobs, includeWal } = options;
+  const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal, jobs, includeWal };
+  const source = await SqlSource.open(settings, openOptions, onWarning);
+  const { fileMode, dataChecksums, password } = source;
+  return {
+    source,
+    spec: { kind: 'sql', settings: withPassword(settings, password), fileMode, dataChecksums },
+    reason: undefined,
+  };
+}
+
+function withPassword(settings: ConnectionSettings, password: string | undefined): ConnectionSettings {
+  return password === undefined ? settings : { ...settings, password };
+}
+
 /** A worker's connection. */
-export function openReader({ settings }: SourceSpec): Promise<FileReader> {
-  return WalsenderReader.open(settings, { applicationName: 'pgconvoy worker' });
+export function openReader(spec: SourceSpec): Promise<FileReader> {
+  switch (spec.kind) {
+    case 'walsender':
+      return WalsenderReader.open(spec.settings, { applicationName: WORKER_NAME });
+    case 'sql': {
+      const { fileMode, dataChecksums } = spec;
+      return SqlReader.open(spec.settings, { applicationName: WORKER_NAME, fileMode, dataChecksums });
+    }
+    default:
+      return assertNever(spec);
+  }
 }

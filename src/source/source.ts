@@ -9,6 +9,8 @@ import type { Lsn } from '../lsn.js';
 export interface StartOptions {
   readonly label: string;
   readonly fastCheckpoint: boolean;
+  /** WAL will be asked for at the end: the source holds it, or watches that it stays, where it can. */
+  readonly includeWal: boolean;
 }
 
 /** A tablespace that lies outside the data directory proper and is reached by a link. */
@@ -93,6 +95,8 @@ export interface StoppedBackup {
 /** The coordinator's side. Call order: start, list, stop, each once; close or destroy at any time. */
 export interface BackupSource {
   readonly server: SourceServer;
+  /** Its readers take ranges of files, so that several workers can share one. */
+  readonly readsRanges: boolean;
   /** Resolves when the connection is lost; the backup is gone then. */
   readonly lost: Promise<ConvoyError>;
   start(options: StartOptions): Promise<StartedBackup>;

@@ -3,11 +3,18 @@
  * backup applies are the client's here (seeds: sendDir in PostgreSQL's basebackup.c), and nothing listed is believed.
  */
 import { ConvoyError } from '../errors.js';
-import { initForkName, isDatabaseDirectory, isEmptiedDirectory, parseRelationFileName } from '../pgdata/exclusions.js';
+import {
+  initForkName,
+  isDatabaseDirectory,
+  isEmptiedDirectory,
+  parseRelationFileName,
+} from '../pgdata/exclusions.js';
 import { isPlainRelativePath, whyNotListed } from '../pgdata/listed-path.js';
 import type { SourceFile } from './source.js';
 
 export interface SqlListOptions {
+  /** The directories that pg_wal has in this release. */
+  readonly walDirectories: readonly string[];
   /** Oids of tablespaces that are reached by a link; others are directories in pg_tblspc ("in place"). */
   readonly linkedTablespaces: ReadonlySet<number>;
   /** Relative to the data directory: tablespaces that lie inside it, listed below pg_tblspc as well. */
@@ -44,6 +51,8 @@ export class SqlListReader {
     this.#seen.add(path);
     if (isDirectory === 't') {
       this.#directories.push(path);
+      // listed without its content, but these two
+      if (path === 'pg_wal') this.#directories.push(...this.#options.walDirectories);
       return;
     }
     const bytes = Number(size);
@@ -53,13 +62,17 @@ export class SqlListReader {
   }
 
   finish(): { readonly files: readonly SourceFile[]; readonly directories: readonly string[] } {
-    return { files: this.#files.filter((file) => !this.#isUnloggedData(file.target)), directories: this.#directories };
+    return {
+      files: this.#files.filter((file) => !this.#isUnloggedData(file.target)),
+      directories: this.#directories,
+    };
   }
 
   /** Content of directories that only the directories themselves are kept of. */
   #isLeftOut(path: string): boolean {
     const { insideDirectories, statsTempDirectory } = this.#options;
-    const emptied = statsTempDirectory === undefined ? insideDirectories : [...insideDirectories, statsTempDirectory];
+    const emptied =
+      statsTempDirectory === undefined ? insideDirectories : [...insideDirectories, statsTempDirectory];
     if (emptied.some((directory) => path.startsWith(`${directory}/`))) return true;
     return path.split('/').slice(0, -1).some(isEmptiedDirectory);
   }
@@ -84,5 +97,8 @@ function split(path: string): { directory: string; name: string } {
 }
 
 function badRow(path: string | null | undefined): ConvoyError {
-  return new ConvoyError('untrusted_peer', `the server listed an invalid path: "${String(path).slice(0, 200)}"`);
+  return new ConvoyError(
+    'untrusted_peer',
+    `the server listed an invalid path: "${String(path).slice(0, 200)}"`,
+  );
 }

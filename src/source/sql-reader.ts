@@ -48,8 +48,13 @@ export class SqlReader implements FileReader {
     this.#options = options;
   }
 
-  async read(files: readonly FileToRead[], options: ReadOptions, receiver: FileReceiver): Promise<ReadResult> {
-    const verifyFrom = options.verifyPageChecksums && this.#options.dataChecksums ? options.startLsn : undefined;
+  async read(
+    files: readonly FileToRead[],
+    options: ReadOptions,
+    receiver: FileReceiver,
+  ): Promise<ReadResult> {
+    const verifyFrom =
+      options.verifyPageChecksums && this.#options.dataChecksums ? options.startLsn : undefined;
     const rows = new FileRows(files, receiver, this.#options.fileMode, (file) => {
       const segment = verifyFrom === undefined ? undefined : checksummedSegment(file.target);
       if (segment === undefined || verifyFrom === undefined) return undefined;
@@ -72,7 +77,10 @@ export class SqlReader implements FileReader {
   }
 
   /** Reads each suspect once more: it may have been read while the server was writing it. */
-  async #recheck(suspects: ReadonlyMap<FileToRead, readonly SuspectPage[]>, startLsn: Lsn): Promise<ReadResult> {
+  async #recheck(
+    suspects: ReadonlyMap<FileToRead, readonly SuspectPage[]>,
+    startLsn: Lsn,
+  ): Promise<ReadResult> {
     const warnings: string[] = [];
     const page = this.#memory.buffer(1).subarray(0, PAGE_BYTES);
     for (const [file, pages] of suspects) {

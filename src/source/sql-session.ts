@@ -14,7 +14,10 @@ const DEFAULT_DATABASE = 'postgres';
 const CONTROL_FILE_ATTEMPTS = 10;
 
 /** @throws ConvoyError `connection_failed` */
-export async function openSqlSession(settings: ConnectionSettings, options: OpenOptions): Promise<ServerConnection> {
+export async function openSqlSession(
+  settings: ConnectionSettings,
+  options: OpenOptions,
+): Promise<ServerConnection> {
   const database = settings.database ?? DEFAULT_DATABASE;
   const connection = await ServerConnection.open({ ...settings, database }, options);
   try {
@@ -33,7 +36,11 @@ export async function readBytes(
   offset: number,
   length: number,
 ): Promise<Buffer | undefined> {
-  const [row] = await connection.query('SELECT pg_catalog.pg_read_binary_file($1, $2, $3, true)', [path, offset, length]);
+  const [row] = await connection.query('SELECT pg_catalog.pg_read_binary_file($1, $2, $3, true)', [
+    path,
+    offset,
+    length,
+  ]);
   const text = row?.[0] ?? null;
   if (text === null) return undefined;
   if (!text.startsWith(String.raw`\x`) || text.length > 2 + 2 * length) {

@@ -31,6 +31,24 @@ export function sessionSettingsStatement(): string {
   );
 }
 
+/** Facts of the server, as text: NULL where this role may not know. */
+export const SERVER_FACTS = `SELECT
+  pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
+  pg_catalog.current_setting('data_directory_mode'),
+  pg_catalog.current_setting('data_checksums'),
+  pg_catalog.current_setting('block_size'),
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'stats_temp_directory'),
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory')`;
+
+/** Oid and location; those that every cluster has, pg_default and pg_global, have none. */
+export const TABLESPACES =
+  "SELECT t.oid, l FROM pg_catalog.pg_tablespace AS t, pg_catalog.pg_tablespace_location(t.oid) AS l WHERE l <> ''";
+
+/** A slot of this session that reserves WAL at once. */
+export function holdWal(processId: number): string {
+  return `SELECT pg_catalog.pg_create_physical_replication_slot('pgconvoy_${processId}', true, true)`;
+}
+
 /** $1 label, $2 fast: the start position. */
 export function startStatement(major: number): string {
   return major >= 15
@@ -46,7 +64,8 @@ export function stopStatement(major: number): string {
 }
 
 /** A regular expression (of both PostgreSQL and JavaScript) for directories that are listed without their content. */
-const EMPTIED = '(^|/)(pg_stat_tmp|pg_replslot|pg_dynshmem|pg_notify|pg_serial|pg_snapshots|pg_subtrans|pgsql_tmp[^/]*)$';
+const EMPTIED =
+  '(^|/)(pg_stat_tmp|pg_replslot|pg_dynshmem|pg_notify|pg_serial|pg_snapshots|pg_subtrans|pgsql_tmp[^/]*)$';
 
 /**
  * The data directory with its tablespaces, parents before children: path, whether it is a directory, size in bytes,

@@ -50,11 +50,16 @@ export class StopMembers implements TarMemberHandler {
     this.#receiver.end();
   }
 
-  /** @throws ConvoyError `untrusted_peer` without pg_control, `wal_missing` for a gap between start and stop */
+  /** @throws ConvoyError `untrusted_peer` without pg_control, and what finishWal throws */
   finish({ startLsn, stopLsn }: { startLsn: Lsn; stopLsn: Lsn }): void {
     if (!this.#seen.has(CONTROL_FILE_PATH)) {
       throw new ConvoyError('untrusted_peer', `the server did not send "${CONTROL_FILE_PATH}"`);
     }
+    this.finishWal({ startLsn, stopLsn });
+  }
+
+  /** @throws ConvoyError `wal_missing` for a gap between start and stop, where WAL was asked for */
+  finishWal({ startLsn, stopLsn }: { startLsn: Lsn; stopLsn: Lsn }): void {
     if (stopLsn < startLsn) throw new ConvoyError('untrusted_peer', 'the backup ended before it started');
     if (!this.#includeWal) return;
     const last = lastSegmentNumberBefore(stopLsn, this.#segmentBytes);

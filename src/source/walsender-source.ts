@@ -4,6 +4,7 @@
  * Nothing that the server names is believed before it is checked (file-list-reader.ts, stop-members.ts).
  */
 import { ConvoyError } from '../errors.js';
+import { MAX_WAL_SEGMENT_BYTES, MIN_WAL_SEGMENT_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { formatReplicationCommand } from '../replication/command.js';
 import { decodeLabel, decodePosition, decodeTablespace } from '../replication/result-sets.js';
@@ -14,7 +15,7 @@ import type { ConnectionSettings } from '../wire/conninfo.js';
 import { TarMemberReader } from '../wire/tar-members.js';
 import { checkBackupLabel } from './checked-label.js';
 import { FileListReader } from './file-list-reader.js';
-import { checkTablespaces } from './listed-tablespaces.js';
+import { checkHeader } from './listed-tablespaces.js';
 import type {
   BackupSource,
   FileList,
@@ -36,6 +37,7 @@ const DIRECTORIES_PER_COMMAND = 1000;
 
 export class WalsenderSource implements BackupSource {
   readonly server: SourceServer;
+  readonly readsRanges = false;
   readonly #connection: ServerConnection;
   #started: { readonly startLsn: Lsn; readonly backupLabel: string } | undefined;
   #tablespaces: readonly SourceTablespace[] = [];
@@ -87,7 +89,7 @@ export class WalsenderSource implements BackupSource {
     });
     const [position, tablespaces, labels] = await this.#connection.run(command);
     const start = decodePosition(onlyRow(position));
-    this.#tablespaces = checkTablespaces((tablespaces?.rows ?? []).map(decodeTablespace));
+    this.#tablespaces = checkHeader((tablespaces?.rows ?? []).map(decodeTablespace));
     const backupLabel = decodeLabel(onlyRow(labels)).label;
     checkBackupLabel(backupLabel, start);
     this.#started = { startLsn: start.lsn, backupLabel };
@@ -129,9 +131,7 @@ export class WalsenderSource implements BackupSource {
   }
 
   /** The list has no modes; the members that SEND_BACKUP_FILES makes of directories have. */
-  async #directoryModes(
-    directories: readonly FileToRead[],
-  ): Promise<SourceDirectory[]> {
+  async #directoryModes(directories: readonly FileToRead[]): Promise<SourceDirectory[]> {
     const reader = new WalsenderReader(this.#connection);
     const modes = new Map<string, number>();
     for (let at = 0; at < directories.length; at += DIRECTORIES_PER_COMMAND) {
@@ -191,8 +191,11 @@ async function show(connection: ServerConnection, name: string): Promise<string>
 
 function sizeSetting(name: string, text: string): number {
   const match = /^(\d{1,4})(MB|GB)$/.exec(text);
-  if (match === null) throw badAnswer(name, text);
-  return Number(match[1]) * (match[2] === 'GB' ? 1024 : 1) * 1024 * 1024;
+  const bytes = Number(match?.[1]) * (match?.[2] === 'GB' ? 1024 : 1) * 1024 * 1024;
+  const isPowerOfTwo = Number.isInteger(Math.log2(bytes));
+  if (!isPowerOfTwo || bytes < MIN_WAL_SEGMENT_BYTES || bytes > MAX_WAL_SEGMENT_BYTES)
+    throw badAnswer(name, text);
+  return bytes;
 }
 
 function modeSetting(text: string): number {

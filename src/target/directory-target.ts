@@ -3,7 +3,7 @@
  * synced after everything is, and removed if the backup fails, with nothing touched that was there before.
  * After verify_dir_is_empty_or_create and cleanup_directories_atexit of PostgreSQL's pg_basebackup.c.
  */
-import { chmodSync, mkdirSync, readdirSync, rmdirSync, symlinkSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, rmdirSync, rmSync, symlinkSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ConvoyError, fileError, isSystemError } from '../errors.js';
@@ -69,10 +69,21 @@ export class DirectoryTarget {
     }
   }
 
+  /** Removes a file that turned out to be gone on the server when a part of it was written. */
+  removeFile(file: string): void {
+    const absolute = resolveInDirectory(this.#spec, file);
+    attempt('remove file', absolute, () => rmSync(absolute, { force: true }));
+  }
+
   /** Makes every directory durable; the files' own bytes are synced by the workers. @throws ConvoyError `target_io` */
   syncDirectories(): void {
     const parents = this.#roots.map(({ directory, madeFrom }) => path.dirname(madeFrom ?? directory));
     syncPaths([...this.#made.toReversed(), ...new Set(parents)]);
+  }
+
+  /** The data directory, then the tablespaces', as far as they are in use: what `remove` would empty. */
+  get directories(): readonly string[] {
+    return this.#roots.map(({ directory }) => directory);
   }
 
   /** Removes all that was made, and only that. @throws ConvoyError `target_io` */
@@ -114,7 +125,7 @@ export class DirectoryTarget {
     attempt('create directory', root, () => {
       const madeFrom = mkdirSync(root, { recursive: true, mode: DIRECTORY_MODE });
       this.#roots.push({ directory: root, madeFrom });
-      this.#made.push(root);
+      this.#made.push(...ancestorsFrom(madeFrom ?? root, root));
       if (madeFrom !== undefined) chmodSync(root, mode);
     });
   }
@@ -124,7 +135,7 @@ export class DirectoryTarget {
       try {
         mkdirSync(directory, { mode: DIRECTORY_MODE });
       } catch (error) {
-        // a tablespace's directory inside the data directory is made already
+        // a tablespace's directory inside the data directory is made already, with those above it
         if (!isSystemError(error, 'EEXIST') || !this.#made.includes(directory)) throw error;
       }
       this.#made.push(directory);
@@ -142,6 +153,16 @@ function attempt(action: string, at: string, step: () => void): void {
 
 function isBelow(inner: string, outer: string): boolean {
   return inner.startsWith(`${outer}/`);
+}
+
+/** `top`, and what lies between it and `directory`, down to that. */
+function ancestorsFrom(top: string, directory: string): string[] {
+  const found = [directory];
+  for (let at = directory; isBelow(at, top);) {
+    at = path.dirname(at);
+    found.unshift(at);
+  }
+  return found;
 }
 
 /** Removes `directory` and its parents, as long as they are empty, up to and with `top`. */

@@ -2,12 +2,21 @@
  * Writes files into a plain directory target. All calls are synchronous: a worker thread has nothing else to do,
  * and the bytes are in a buffer that the next read overwrites.
  */
-import { closeSync, constants, fchmodSync, fsyncSync, futimesSync, openSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  futimesSync,
+  openSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { fileError, isSystemError } from '../errors.js';
 import type { DirectoryTargetSpec, FileWriter, Target, TargetFile } from './target.js';
 
-/** No link is ever followed in the last component; a file of an earlier try is written anew. */
-const CREATE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+/** No link is ever followed in the last component. */
+const CREATE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
 /** PG_FILE_MODE_OWNER: a umask takes nothing from it. */
 const OWNER_MODE = 0o600;
 
@@ -38,12 +47,16 @@ class DirectoryFileWriter implements FileWriter {
   readonly #path: string;
   readonly #file: TargetFile;
   readonly #descriptor: number;
+  #position: number;
 
   constructor(path: string, file: TargetFile) {
     this.#path = path;
     this.#file = file;
+    this.#position = file.offset ?? 0;
     try {
-      this.#descriptor = openSync(path, CREATE_FLAGS, OWNER_MODE);
+      // a part leaves the others alone
+      this.#descriptor =
+        file.offset === undefined ? openAnew(path) : openSync(path, CREATE_FLAGS, OWNER_MODE);
     } catch (error) {
       throw fileError('create file', path, error);
     }
@@ -52,7 +65,9 @@ class DirectoryFileWriter implements FileWriter {
   write(chunk: Uint8Array): void {
     try {
       for (let written = 0; written < chunk.length;) {
-        written += writeSync(this.#descriptor, chunk, written, chunk.length - written);
+        const bytes = writeSync(this.#descriptor, chunk, written, chunk.length - written, this.#position);
+        written += bytes;
+        this.#position += bytes;
       }
     } catch (error) {
       throw fileError('write file', this.#path, error);
@@ -76,6 +91,18 @@ class DirectoryFileWriter implements FileWriter {
     } catch {
       // given up already
     }
+  }
+}
+
+/** A file of an earlier try is written anew; it may have got a mode that keeps its owner from writing. */
+function openAnew(path: string): number {
+  const flags = CREATE_FLAGS | constants.O_TRUNC;
+  try {
+    return openSync(path, flags, OWNER_MODE);
+  } catch (error) {
+    if (!isSystemError(error, 'EACCES')) throw error;
+    unlinkSync(path);
+    return openSync(path, flags, OWNER_MODE);
   }
 }
 

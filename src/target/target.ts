@@ -33,6 +33,8 @@ export interface TargetFile {
   readonly mode: number;
   /** Seconds since the epoch. */
   readonly mtime: number;
+  /** Where in the file the bytes go, while others write its other parts; undefined: it is written whole. */
+  readonly offset?: number | undefined;
 }
 
 export interface FileWriter {

@@ -71,7 +71,10 @@ export class ChunkRowReader {
     const head = this.#head;
     switch (this.#state) {
       case 'header':
-        if (!head.subarray(0, SIGNATURE.length).equals(SIGNATURE) || head.readUInt32BE(HEADER_BYTES - 4) !== 0) {
+        if (
+          !head.subarray(0, SIGNATURE.length).equals(SIGNATURE) ||
+          head.readUInt32BE(HEADER_BYTES - 4) !== 0
+        ) {
           throw refuse('the copy stream is not in binary format');
         }
         this.#headFilled = 0;
@@ -97,7 +100,12 @@ export class ChunkRowReader {
     if (this.#headFilled < ROW_HEAD_BYTES) return;
     const length = head.readInt32BE(22);
     const second = Number(head.readBigInt64BE(14));
-    if (head.readInt32BE(2) !== 4 || head.readInt32BE(10) !== 8 || length < -1 || length > this.#maxChunkBytes) {
+    if (
+      head.readInt32BE(2) !== 4 ||
+      head.readInt32BE(10) !== 8 ||
+      length < -1 ||
+      length > this.#maxChunkBytes
+    ) {
       throw refuse('unexpected row in the copy stream');
     }
     this.#headFilled = 0;

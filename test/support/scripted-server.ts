@@ -124,7 +124,8 @@ export class ScriptedSession {
     for (const chunk of chunks) {
       if (this.closed) return;
       if (this.#socket.write(chunk)) continue;
-      await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')]);
+      // a client that goes away is no error of ours
+      await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')]).catch(() => undefined);
     }
   }
 

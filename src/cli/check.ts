@@ -1,0 +1,59 @@
+/* `pgconvoy check`: each need of a backup over plain SQL, ok or not, with what mends it; exit status 1 when one would fail. */
+import path from 'node:path';
+import { availableParallelism } from 'node:os';
+import { Command } from 'commander';
+import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
+import type { Requirement } from '../source/sql-requirements.js';
+import { cancelOnSignals } from './cancel-on-signals.js';
+import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';
+import { canonical, parseInteger } from './option-values.js';
+
+interface CheckFlags extends ConnectionFlags {
+  readonly pgdata?: string;
+  readonly jobs: number;
+  readonly printGrants?: string;
+}
+
+const MAX_JOBS = 512;
+
+export function checkCommand(): Command {
+  const command = new Command('check')
+    .description('tell whether a stock server can be backed up over plain SQL, and what is missing')
+    .optionsGroup('General options:')
+    .option('-D, --pgdata <directory>', 'also check that a backup would fit into directory')
+    .option(
+      '-j, --jobs <n>',
+      'connections that the backup will use',
+      parseInteger('-j/--jobs', 1, MAX_JOBS),
+      Math.min(availableParallelism(), 8),
+    )
+    .option('--print-grants <role>', 'print the SQL that lets role take backups of this server, then exit')
+    .allowExcessArguments(false)
+    .action(runCheck);
+  return addConnectionOptions(command);
+}
+
+async function runCheck(flags: CheckFlags): Promise<void> {
+  const { connection, askPassword } = await connectionFrom(flags);
+  const { signal, dispose } = cancelOnSignals();
+  const directory = flags.pgdata === undefined ? undefined : canonical(path.resolve(flags.pgdata));
+  const options: CheckOptions = { connection, askPassword, jobs: flags.jobs, directory, signal };
+  try {
+    if (flags.printGrants !== undefined) {
+      process.stdout.write(await printableGrants(options, flags.printGrants));
+      return;
+    }
+    const requirements = await checkServer(options);
+    process.stdout.write(requirements.map(describeRequirement).join(''));
+    if (requirements.some(({ isMet, isNeeded }) => isNeeded && !isMet)) process.exitCode = 1;
+  } finally {
+    dispose();
+  }
+}
+
+/** `not ok   function pg_read_binary_file: permission denied ...`, the remedy on a line of its own. */
+export function describeRequirement({ name, isMet, isNeeded, finding, remedy }: Requirement): string {
+  const verdict = isMet ? 'ok' : isNeeded ? 'not ok' : 'no';
+  const mend = isMet || remedy === undefined ? '' : `         ${remedy}\n`;
+  return `${verdict.padEnd(8)} ${name}: ${finding}\n${mend}`;
+}

@@ -1,0 +1,118 @@
+/*
+ * The WAL of a finished backup, read over SQL: the segments from its start to its end with their .done files, then all
+ * history files, as the server's own base backup sends them. Source: perform_base_backup in PostgreSQL's basebackup.c.
+ */
+import { MAX_HISTORY_FILE_BYTES } from '../limits.js';
+import type { Lsn } from '../lsn.js';
+import {
+  isHistoryFileName,
+  lastSegmentNumberBefore,
+  parseWalSegmentName,
+  segmentNumberOf,
+} from '../pgdata/wal-names.js';
+import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
+import type { ServerConnection } from '../wire/connection.js';
+import { walGone } from './session-watch.js';
+import type { SourceServer, StopReceiver } from './source.js';
+import { readBytes } from './sql-session.js';
+import { readStatement } from './sql-statements.js';
+import { StopMembers } from './stop-members.js';
+
+const CHUNK_BYTES = 512 * 1024;
+
+export interface WalToSend {
+  readonly startLsn: Lsn;
+  readonly stopLsn: Lsn;
+  readonly server: SourceServer;
+  readonly fileMode: number;
+}
+
+/** @throws ConvoyError `wal_missing` where a segment is gone */
+export async function sendWal(
+  connection: ServerConnection,
+  wal: WalToSend,
+  receiver: StopReceiver,
+): Promise<void> {
+  const { server, fileMode: mode } = wal;
+  const mtime = Math.floor(Date.now() / 1000);
+  const names = (await connection.query("SELECT pg_catalog.pg_ls_dir('pg_wal', true, false)")).map(
+    ([name]) => name ?? '',
+  );
+  const members = new StopMembers(receiver, true, server.walSegmentBytes);
+  for (const name of segmentsBetween(names, wal)) {
+    const path = `pg_wal/${name}`;
+    const rows = new WholeFileRows(members, () => {
+      members.begin({ name: path, type: 'file', size: server.walSegmentBytes, mode, mtime, linkName: '' });
+    });
+    const reader = new ChunkRowReader(rows, CHUNK_BYTES);
+    const statement = readStatement([{ path, offset: 0, length: server.walSegmentBytes }], CHUNK_BYTES);
+    // one after the other: the oldest is the first to be recycled
+    // oxlint-disable-next-line eslint/no-await-in-loop
+    await connection.run(statement, { copy: (piece) => reader.push(piece) });
+    reader.finish();
+    if (rows.bytes !== server.walSegmentBytes) throw walGone(name);
+    members.end();
+    sendEmpty(members, name, { mode, mtime });
+  }
+  for (const name of names.filter(isHistoryFileName)) {
+    // oxlint-disable-next-line eslint/no-await-in-loop
+    const bytes = await readBytes(connection, `pg_wal/${name}`, 0, MAX_HISTORY_FILE_BYTES);
+    if (bytes === undefined) throw walGone(name);
+    members.begin({ name: `pg_wal/${name}`, type: 'file', size: bytes.length, mode, mtime, linkName: '' });
+    void members.data(bytes);
+    members.end();
+    sendEmpty(members, name, { mode, mtime });
+  }
+  members.finishWal(wal);
+}
+
+/** Whatever timeline a segment is stamped with, as the server does; oldest first. */
+function segmentsBetween(names: readonly string[], { startLsn, stopLsn, server }: WalToSend): string[] {
+  const first = segmentNumberOf(startLsn, server.walSegmentBytes);
+  const last = lastSegmentNumberBefore(stopLsn, server.walSegmentBytes);
+  return names
+    .filter((name) => {
+      const segment = parseWalSegmentName(name, server.walSegmentBytes);
+      return segment !== undefined && segment.segmentNumber >= first && segment.segmentNumber <= last;
+    })
+    .toSorted((a, b) => (a.slice(8) + a < b.slice(8) + b ? -1 : 1));
+}
+
+function sendEmpty(
+  members: StopMembers,
+  name: string,
+  { mode, mtime }: { mode: number; mtime: number },
+): void {
+  members.begin({
+    name: `pg_wal/archive_status/${name}.done`,
+    type: 'file',
+    size: 0,
+    mode,
+    mtime,
+    linkName: '',
+  });
+  members.end();
+}
+
+/** The rows of one file that must be there whole. */
+class WholeFileRows implements ChunkRowHandler {
+  bytes = 0;
+  readonly #members: StopMembers;
+  readonly #begin: () => void;
+
+  constructor(members: StopMembers, begin: () => void) {
+    this.#members = members;
+    this.#begin = begin;
+  }
+
+  begin(_index: number, offset: number, length: number | undefined): void {
+    if (offset === 0 && length !== undefined) this.#begin();
+  }
+
+  data(chunk: Buffer): Promise<void> | undefined {
+    this.bytes += chunk.length;
+    return this.#members.data(chunk);
+  }
+
+  end(): void {}
+}
