@@ -44,11 +44,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /**
  * Arrows that the table lacks and the code has, file by file, so that no other one comes in with them: the coordinator
- * writes backup_label, pg_control and WAL itself, and does so with the workers' own way of writing a file.
+ * writes backup_label, pg_control and WAL itself, with the workers' own way of writing a file, and puts together what
+ * they counted and copied in parts.
  */
 const BEYOND_THE_TABLE: ReadonlySet<string> = new Set([
   'coordinator/backup.ts -> pgdata/backup-label.ts',
   'coordinator/backup.ts -> copy/progress-counters.ts',
+  'coordinator/backup.ts -> copy/range-assembly.ts',
   'coordinator/stop-files.ts -> copy/paced-file.ts',
   'coordinator/stop-files.ts -> pgdata/control-file.ts',
   'coordinator/stop-files.ts -> pgdata/wal-names.ts',

@@ -3,7 +3,12 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { backup } from '../coordinator/backup.js';
-import type { BackupEvents, BackupOptions, TablespaceMapping } from '../coordinator/backup-options.js';
+import type {
+  BackupEvents,
+  BackupOptions,
+  TablespaceMapping,
+  TargetOptions,
+} from '../coordinator/backup-options.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import { ConvoyError } from '../errors.js';
 import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
@@ -27,7 +32,8 @@ const DEFAULT_MAX_JOBS = 8;
 const MAX_LABEL_BYTES = 1024;
 
 interface BackupFlags extends ConnectionFlags {
-  readonly pgdata: string;
+  readonly pgdata?: string;
+  readonly target: 'client' | 'blackhole';
   readonly source: SourceChoice;
   readonly jobs: number;
   readonly maxRate?: number;
@@ -49,8 +55,14 @@ export function backupCommand(): Command {
   const command = new Command('backup')
     .description('take a base backup of a running PostgreSQL server over several connections at once')
     .optionsGroup('Options controlling the output:')
+    .option('-D, --pgdata <directory>', 'receive base backup into directory')
     .addOption(
-      new Option('-D, --pgdata <directory>', 'receive base backup into directory').makeOptionMandatory(),
+      new Option(
+        '-t, --target <target>',
+        'where the backup goes: "client", or "blackhole" to read and keep nothing',
+      )
+        .choices(['client', 'blackhole'])
+        .default('client'),
     )
     .option(
       '-r, --max-rate <rate>',
@@ -118,8 +130,9 @@ async function runBackup(flags: BackupFlags): Promise<void> {
   const { signal, dispose } = cancelOnSignals();
   try {
     const report = await backup(options, events, signal);
-    if (report.retries > 0)
-      printWarning(`${report.retries} tasks were repeated after their connection broke`);
+    if (report.retries === 1) printWarning('1 task was repeated after its connection broke');
+    else if (report.retries > 1)
+      printWarning(`${report.retries} tasks were repeated after their connections broke`);
     if (!report.hasBadPages) return;
     printError('checksum error occurred');
     process.exitCode = 1;
@@ -128,12 +141,27 @@ async function runBackup(flags: BackupFlags): Promise<void> {
   }
 }
 
+/** After pg_basebackup's checks of -D, -t and -T, with its words. */
+function resolveTarget({ pgdata, target, tablespaceMapping = [] }: BackupFlags): TargetOptions {
+  if (target === 'blackhole') {
+    if (pgdata !== undefined)
+      throw new ConvoyError('usage', 'cannot specify both output directory and backup target');
+    return { kind: 'blackhole' };
+  }
+  if (pgdata === undefined) throw new ConvoyError('usage', 'must specify output directory or backup target');
+  if (pgdata === '' || pgdata === '-') {
+    throw new ConvoyError('usage', `cannot write to "${pgdata}": option -D needs a directory`);
+  }
+  return {
+    kind: 'directory',
+    directory: canonical(path.resolve(pgdata)),
+    tablespaceMappings: tablespaceMapping,
+  };
+}
+
 async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
   if (!flags.manifest && flags.manifestChecksums !== undefined) {
     throw new ConvoyError('usage', '--no-manifest and --manifest-checksums are incompatible options');
-  }
-  if (flags.pgdata === '' || flags.pgdata === '-') {
-    throw new ConvoyError('usage', `cannot write to "${flags.pgdata}": option -D needs a directory`);
   }
   if (/[\r\n]/.test(flags.label) || Buffer.byteLength(flags.label) > MAX_LABEL_BYTES) {
     throw new ConvoyError('usage', `option -l: a label is one line of at most ${MAX_LABEL_BYTES} bytes`);
@@ -143,12 +171,11 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
     connection,
     source: flags.source,
     askPassword,
-    directory: canonical(path.resolve(flags.pgdata)),
+    target: resolveTarget(flags),
     jobs: flags.jobs,
     label: flags.label,
     fastCheckpoint: flags.checkpoint,
     wal: flags.walMethod,
-    tablespaceMappings: flags.tablespaceMapping ?? [],
     manifestChecksums: flags.manifest ? (flags.manifestChecksums ?? 'CRC32C') : undefined,
     verifyPageChecksums: flags.verifyChecksums,
     maxRateBytesPerSecond: flags.maxRate,

@@ -12,19 +12,28 @@ export interface TablespaceMapping {
   readonly to: string;
 }
 
+/** Where the backup goes. */
+export type TargetOptions =
+  | {
+      readonly kind: 'directory';
+      /** Absolute. */
+      readonly directory: string;
+      readonly tablespaceMappings: readonly TablespaceMapping[];
+    }
+  /** Everything is read and checked, nothing is written. */
+  | { readonly kind: 'blackhole' };
+
 export interface BackupOptions {
   readonly connection: ConnectionSettings;
   readonly source: SourceChoice;
   /** Asked when the server wants a password that the settings do not have. */
   readonly askPassword: (() => Promise<string>) | undefined;
-  /** Absolute. */
-  readonly directory: string;
+  readonly target: TargetOptions;
   /** Worker threads, each with a connection. */
   readonly jobs: number;
   readonly label: string;
   readonly fastCheckpoint: boolean;
   readonly wal: 'fetch' | 'none';
-  readonly tablespaceMappings: readonly TablespaceMapping[];
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
   readonly verifyPageChecksums: boolean;

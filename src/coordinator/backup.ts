@@ -8,21 +8,16 @@ import { ProgressCounters } from '../copy/progress-counters.js';
 import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';
-import { manifestVersionOf } from '../manifest/manifest.js';
-import { ManifestWriter } from '../manifest/manifest-writer.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import { planLimits, planTasks, type CopyTask } from '../plan/plan.js';
 import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
-import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
-import { resolveInDirectory } from '../target/directory-writer.js';
-import { refuseUnlessRoom, type SpaceNeed } from '../target/free-space.js';
 import { openTarget } from '../target/open-target.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
-import type { DirectoryTargetSpec } from '../target/target.js';
+import type { TargetSpec } from '../target/target.js';
 import type { BackupEvents, BackupOptions, BackupReport } from './backup-options.js';
-import { StopFiles, writeWhole } from './stop-files.js';
-import { mapTablespaces } from './tablespace-mapping.js';
+import { BackupTarget } from './backup-target.js';
+import { StopFiles } from './stop-files.js';
 import { WorkerPool, type CopiedOutcome } from './worker-pool.js';
 
 /**
@@ -36,7 +31,7 @@ export async function backup(
   events: BackupEvents,
   signal: AbortSignal,
 ): Promise<BackupReport> {
-  refuseUnlessEmpty(options.directory);
+  const target = new BackupTarget(options.target, (message) => events.warning(message));
   signal.throwIfAborted();
   const { askPassword, source: choice, jobs } = options;
   const opened = await openSource(options.connection, {
@@ -50,7 +45,7 @@ export async function backup(
     throw signal.aborted ? asConvoyError(signal.reason, 'cancelled') : error;
   });
   if (opened.reason !== undefined) events.notice(opened.reason);
-  const run = new BackupRun(options, events, opened);
+  const run = new BackupRun(options, events, opened, target);
   return await run.complete(signal);
 }
 
@@ -58,20 +53,20 @@ class BackupRun {
   readonly #options: BackupOptions;
   readonly #events: BackupEvents;
   readonly #opened: OpenedSource;
+  readonly #target: BackupTarget;
   readonly #counters = new ProgressCounters();
   readonly #rateBudget: RateBudget = createRateBudget();
-  #target: DirectoryTarget | undefined;
   #pool: WorkerPool | undefined;
-  #manifest: ManifestWriter | undefined;
   /** Set once, by whatever ends the backup early. */
   #failure: ConvoyError | undefined;
   #vanishedFiles = 0;
   #hasBadPages = false;
 
-  constructor(options: BackupOptions, events: BackupEvents, opened: OpenedSource) {
+  constructor(options: BackupOptions, events: BackupEvents, opened: OpenedSource, target: BackupTarget) {
     this.#options = options;
     this.#events = events;
     this.#opened = opened;
+    this.#target = target;
   }
 
   async complete(signal: AbortSignal): Promise<BackupReport> {
@@ -83,14 +78,13 @@ class BackupRun {
     try {
       const report = await this.#steps();
       await this.#pool?.stop();
-      await source.close();
       return report;
     } catch (error) {
       // what a step says once it was made to fail is not the cause
       throw await this.#cleanUp(this.#failure ?? asConvoyError(error, 'worker_failed'));
     } finally {
       signal.removeEventListener('abort', abort);
-      this.#manifest?.[Symbol.dispose]();
+      this.#target.close();
     }
   }
 
@@ -99,14 +93,12 @@ class BackupRun {
     const list = await this.#opened.source.list();
     const tasks = this.#plan(list);
     const spec = this.#prepareTarget(started, list);
-    this.#openManifest(spec);
     await this.#copy(started, spec, tasks, list);
     const stopFiles = new StopFiles(this.#tools(spec));
     const stopped = await this.#stop(started, stopFiles);
-    this.#writeLabel(stopped, spec);
-    this.#finishManifestFiles(stopFiles);
-    await this.#sync(spec, list, stopFiles);
-    this.#finishManifest(started, stopped);
+    this.#writeStopFiles(spec, stopped, stopFiles);
+    await this.#sync(list, stopFiles);
+    this.#finish(started, stopped);
     return this.#report(started, stopped);
   }
 
@@ -126,37 +118,13 @@ class BackupRun {
     return planTasks(list.files, planLimits(sumOfSizes(list), jobs, splitFiles));
   }
 
-  #prepareTarget(started: StartedBackup, list: FileList): DirectoryTargetSpec {
-    const { directory, tablespaceMappings } = this.#options;
-    const warn = (message: string): void => this.#events.warning(message);
-    const tablespaces = mapTablespaces(started.tablespaces, tablespaceMappings, warn);
-    const spec: DirectoryTargetSpec = { kind: 'directory', directory, tablespaces };
-    refuseUnlessRoom(spaceNeeds(spec, list));
-    this.#target = new DirectoryTarget(spec);
-    this.#target.prepare(this.#opened.source.server.directoryMode, list.directories);
-    return spec;
+  #prepareTarget({ tablespaces }: StartedBackup, list: FileList): TargetSpec {
+    const { manifestChecksums } = this.#options;
+    this.#throwIfFailed();
+    return this.#target.prepare({ server: this.#opened.source.server, tablespaces, list, manifestChecksums });
   }
 
-  #openManifest({ directory }: DirectoryTargetSpec): void {
-    const algorithm = this.#options.manifestChecksums;
-    if (algorithm === undefined) return;
-    const { major, systemIdentifier } = this.#opened.source.server;
-    const version = manifestVersionOf(major);
-    this.#manifest = new ManifestWriter({
-      directory,
-      version,
-      systemIdentifier,
-      algorithm,
-      mode: this.#fileMode,
-    });
-  }
-
-  async #copy(
-    started: StartedBackup,
-    spec: DirectoryTargetSpec,
-    tasks: CopyTask[],
-    list: FileList,
-  ): Promise<void> {
+  async #copy(started: StartedBackup, spec: TargetSpec, tasks: CopyTask[], list: FileList): Promise<void> {
     const { jobs, maxRateBytesPerSecond, verifyPageChecksums } = this.#options;
     this.#throwIfFailed();
     this.#pool = new WorkerPool(
@@ -187,14 +155,14 @@ class BackupRun {
   #noteCopied({ files, parts, vanished, hasBadPages, warnings }: CopiedOutcome, ranges: RangeAssembly): void {
     for (const warning of warnings) this.#events.warning(warning);
     this.#hasBadPages ||= hasBadPages;
-    for (const file of files) this.#manifest?.addFile(file);
+    for (const file of files) this.#target.addToManifest(file);
     const settled = [
       ...parts.map((part) => ranges.addPart(part)),
       ...vanished.map((path) => ranges.addVanished(path)),
     ];
     for (const whole of settled) {
-      if (whole?.kind === 'complete') this.#manifest?.addFile(whole.file);
-      if (whole?.kind === 'vanished') this.#target?.removeFile(whole.path);
+      if (whole?.kind === 'complete') this.#target.addToManifest(whole.file);
+      if (whole?.kind === 'vanished') this.#target.removeFile(whole.path);
     }
     const gone = settled.filter((whole) => whole?.kind === 'vanished').length;
     this.#vanishedFiles += gone + vanished.filter((path) => !ranges.wasCut(path)).length;
@@ -209,34 +177,29 @@ class BackupRun {
     if (stopped.stopTimeline !== started.startTimeline) {
       throw new ConvoyError('server_error', 'the server switched to another timeline during the backup');
     }
-    files.writeControlFile(source.server.systemIdentifier);
+    // from here on the server is not needed any more, and its loss no failure
+    await source.close();
     this.#events.detail(`write-ahead log end point: ${formatLsn(stopped.stopLsn)}`);
     return stopped;
   }
 
-  #writeLabel({ backupLabel }: StoppedBackup, spec: DirectoryTargetSpec): void {
-    const file = { path: BACKUP_LABEL_PATH, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
-    const written = writeWhole(this.#tools(spec), file, Buffer.from(backupLabel));
-    this.#manifest?.addFile(written);
+  /** pg_control comes last: a directory without it does not start. */
+  #writeStopFiles(spec: TargetSpec, { backupLabel }: StoppedBackup, files: StopFiles): void {
+    this.#target.writeLabel(this.#tools(spec), backupLabel);
+    files.writeControlFile(this.#opened.source.server.systemIdentifier);
+    for (const file of files.manifestFiles) this.#target.addToManifest(file);
   }
 
-  #finishManifestFiles(stopFiles: StopFiles): void {
-    for (const file of stopFiles.manifestFiles) this.#manifest?.addFile(file);
-  }
-
-  async #sync(spec: DirectoryTargetSpec, list: FileList, stopFiles: StopFiles): Promise<void> {
+  async #sync(list: FileList, stopFiles: StopFiles): Promise<void> {
     if (!this.#options.sync) return;
     this.#events.detail('syncing data to disk ...');
     const paths = [...list.files.map((file) => file.target), ...stopFiles.paths, BACKUP_LABEL_PATH];
-    await this.#pool?.syncAll(paths.map((path) => resolveInDirectory(spec, path)));
-    this.#target?.syncDirectories();
+    await this.#target.sync(paths, async (absolute) => await this.#pool?.syncAll(absolute));
   }
 
-  #finishManifest({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
+  #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
     this.#throwIfFailed();
-    const { sync } = this.#options;
-    this.#manifest?.finish([{ timeline: startTimeline, startLsn, endLsn: stopLsn }], sync);
-    if (sync) this.#target?.syncDirectories();
+    this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
     this.#events.detail('base backup completed');
   }
 
@@ -252,7 +215,7 @@ class BackupRun {
     };
   }
 
-  #tools(spec: DirectoryTargetSpec): CopyTools {
+  #tools(spec: TargetSpec): CopyTools {
     const rate = this.#options.maxRateBytesPerSecond;
     return {
       target: openTarget(spec),
@@ -260,11 +223,6 @@ class BackupRun {
       rate: rate === undefined ? undefined : new RateLimit(this.#rateBudget, rate),
       progress: this.#counters,
     };
-  }
-
-  /** As the server's own files: the group may read them where it may read the directory. */
-  get #fileMode(): number {
-    return this.#opened.source.server.directoryMode & 0o666;
   }
 
   /** Makes every step that runs fail at once: the connections are gone. */
@@ -284,29 +242,19 @@ class BackupRun {
     this.#opened.source.destroy();
     await this.#pool?.stop();
     if (this.#options.keepOnFailure) {
-      for (const [index, directory] of (this.#target?.directories ?? []).entries()) {
+      for (const [index, directory] of this.#target.directories.entries()) {
         const which = index === 0 ? 'data directory' : 'tablespace directory';
         this.#events.notice(`${which} "${directory}" not removed at user's request`);
       }
       return error;
     }
     try {
-      await this.#target?.remove();
+      await this.#target.remove();
     } catch (leftover) {
       this.#events.warning(asConvoyError(leftover, 'target_io').message);
     }
     return error;
   }
-}
-
-function spaceNeeds({ directory, tablespaces }: DirectoryTargetSpec, list: FileList): SpaceNeed[] {
-  const bytesIn = (oid: number | undefined): number =>
-    list.files.reduce((sum, file) => (file.tablespace === oid ? sum + file.size : sum), 0);
-  const inTablespaces = tablespaces.map(({ oid, location }) => ({
-    directory: location,
-    bytes: bytesIn(oid),
-  }));
-  return [{ directory, bytes: bytesIn(undefined) }, ...inTablespaces];
 }
 
 function sumOfSizes(list: FileList): number {

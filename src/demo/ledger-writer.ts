@@ -2,10 +2,13 @@
  * A writer that commits rows while a backup runs, and remembers which LSN each commit was done by: a backup that ended
  * at an LSN must hold every row committed before it. Used by the demo.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { INVALID_LSN, parseLsn, type Lsn } from '../lsn.js';
 import type { ServerConnection } from '../wire/connection.js';
 
 const ROWS_PER_COMMIT = 10;
+/** Leaves the processor to the backup. */
+const PAUSE_MS = 2;
 
 interface Commit {
   readonly highestId: number;
@@ -53,7 +56,10 @@ export class LedgerWriter {
   }
 
   async #run(): Promise<void> {
-    while (!this.#isStopping) await this.#commit();
+    while (!this.#isStopping) {
+      await this.#commit();
+      await delay(PAUSE_MS);
+    }
   }
 
   async #commit(): Promise<void> {

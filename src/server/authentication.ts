@@ -24,6 +24,8 @@ export interface AuthenticationContext {
   readonly access: ServerAccess;
   readonly mockSecret: Uint8Array;
   readonly log: ServerLog;
+  /** Address and port, for the log. */
+  readonly peer: string;
 }
 
 /**
@@ -34,7 +36,7 @@ export interface AuthenticationContext {
 export async function authenticate(
   channel: ClientChannel,
   user: string,
-  { access, mockSecret, log }: AuthenticationContext,
+  { access, mockSecret, log, peer }: AuthenticationContext,
 ): Promise<LoginRole> {
   const role = await findRole(access, user).catch((error: unknown) => {
     const reason = error instanceof Error ? error.message : String(error);
@@ -63,10 +65,8 @@ export async function authenticate(
   channel.send(authenticationSaslContinue(exchange.first(initial.data)));
   const final = exchange.final(decodeSaslResponse(await saslMessage(channel)));
   if (final === undefined || unusable !== undefined || role === undefined) {
-    log(
-      'LOG',
-      `password authentication failed for user "${printable(user)}": ${unusable ?? 'the password is wrong'}`,
-    );
+    const reason = unusable ?? 'the password is wrong';
+    log('LOG', `password authentication failed for user "${printable(user)}": ${reason} (${peer})`);
     throw new ConvoyError('serve_refused', `password authentication failed for user "${user}"`, {
       sqlState: '28P01',
     });

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConvoyError } from '../errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../lsn.js';
-import { formatBackupLabel } from '../pgdata/backup-label.js';
+import { formatBackupLabel, type BackupLabel } from '../pgdata/backup-label.js';
 import { readControlFile } from '../pgdata/control-file.js';
 import { segmentNumberOf, walSegmentName } from '../pgdata/wal-names.js';
 import type { Position } from '../replication/result-sets.js';
@@ -16,8 +16,8 @@ import { bareMessage } from './server-access.js';
 import { assertSameCluster } from './served-cluster.js';
 import { listTablespaces, type ServedTablespace } from './tablespaces.js';
 
-/** Between pg_backup_start and the reading of pg_control another checkpoint may end; hardly ever, never thrice. */
-const START_ATTEMPTS = 3;
+/** Between pg_backup_start and the reading of pg_control another checkpoint may end; hardly ever twice. */
+const START_ATTEMPTS = 5;
 
 /** How long the server may take to hear that a backend must end before its connection is cut all the same. */
 const TERMINATE_LIMIT_MS = 2000;
@@ -125,7 +125,7 @@ export class BackupSlot {
       const startLsn = await this.#enterBackupMode(connection, label, fast);
       const control = await readControlFile(dataDirectory);
       if (control.redo === startLsn) {
-        const { startTime, backupFrom } = await describeStart(connection);
+        const { startTime, backupFrom } = await this.#describeStart(connection);
         const { timeline, checkPoint } = control;
         const segment = { timeline, segmentNumber: segmentNumberOf(startLsn, walSegmentBytes) };
         const startSegment = walSegmentName(segment, walSegmentBytes);
@@ -173,6 +173,12 @@ export class BackupSlot {
     return { lsn: serverLsn(row?.[0]), label: row?.[1] ?? '' };
   }
 
+  async #describeStart(connection: ServerConnection): Promise<Pick<BackupLabel, 'startTime' | 'backupFrom'>> {
+    const [row] = await connection.query(START_FACTS);
+    const primary = this.#environment.cluster.majorVersion >= 14 ? 'primary' : 'master';
+    return { startTime: row?.[0] ?? '', backupFrom: row?.[1] === 'true' ? 'standby' : primary };
+  }
+
   async #finish(
     connection: ServerConnection,
     started: StartedBackup,
@@ -207,13 +213,6 @@ const STANDBY_TIMELINE = `
 const START_FACTS = `
   SELECT to_char(clock_timestamp(), 'YYYY-MM-DD HH24:MI:SS TZ'), pg_is_in_recovery()::text
   FROM set_config('TimeZone', current_setting('log_timezone'), false)`;
-
-async function describeStart(
-  connection: ServerConnection,
-): Promise<{ readonly startTime: string; readonly backupFrom: 'primary' | 'standby' }> {
-  const [row] = await connection.query(START_FACTS);
-  return { startTime: row?.[0] ?? '', backupFrom: row?.[1] === 'true' ? 'standby' : 'primary' };
-}
 
 /** What the patch answers where nothing is to be stopped. */
 export function notInProgress(): ConvoyError {

@@ -87,20 +87,6 @@ export class ClientChannel {
     }
   }
 
-  async #nextMessage(ended: AbortSignal): Promise<ClientMessage> {
-    for (;;) {
-      const message = this.#waiting.shift();
-      if (message !== undefined) {
-        this.#waitingBytes -= message.frame.length;
-        if (this.#waitingBytes < MAX_WAITING_BYTES) this.#stream.resume();
-        return message;
-      }
-      ended.throwIfAborted();
-      if (this.#violation !== undefined) throw this.#violation;
-      await new Promise<void>((resolve) => (this.#wakeReceiver = resolve));
-    }
-  }
-
   /** Offers each message to `tap` first, until it is called with undefined; true: the tap has taken it. */
   tapMessages(tap: ((message: ClientMessage) => boolean) | undefined): void {
     this.#tap = tap;
@@ -169,11 +155,6 @@ export class ClientChannel {
     return this.#stream.writableLength < UNSENT_BYTES ? undefined : this.#drained();
   }
 
-  /** Hands what was sent to the kernel now. */
-  flush(): void {
-    this.#uncork();
-  }
-
   /** Ends the connection after what was sent; resolves when it is closed, after `limitMs` at the latest. */
   async end(limitMs: number): Promise<void> {
     this.#uncork();
@@ -184,6 +165,20 @@ export class ClientChannel {
   destroy(reason: string): void {
     this.#lose(reason);
     this.#stream.destroy();
+  }
+
+  async #nextMessage(ended: AbortSignal): Promise<ClientMessage> {
+    for (;;) {
+      const message = this.#waiting.shift();
+      if (message !== undefined) {
+        this.#waitingBytes -= message.frame.length;
+        if (this.#waitingBytes < MAX_WAITING_BYTES) this.#stream.resume();
+        return message;
+      }
+      ended.throwIfAborted();
+      if (this.#violation !== undefined) throw this.#violation;
+      await new Promise<void>((resolve) => (this.#wakeReceiver = resolve));
+    }
   }
 
   async #drained(): Promise<void> {

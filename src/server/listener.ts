@@ -3,8 +3,9 @@
  * has the fewest. It never sees what a client sends. Opened by serve.ts.
  */
 import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
-import { ConvoyError } from '../errors.js';
+import { lstat, rm } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { ConvoyError, isSystemError } from '../errors.js';
 import { formatListenAddress, type ListenAddress } from './listen-address.js';
 import type { ServerLog } from './server-log.js';
 import { SessionProcess, type SessionProcessOptions } from './session-process-handle.js';
@@ -33,19 +34,20 @@ export class Listener {
 
   /** @throws ConvoyError `serve_refused` where the address cannot be used */
   static async open(options: ListenerOptions): Promise<Listener> {
-    const server = createServer({ pauseOnConnect: true });
     const { address } = options;
     try {
+      if (address.kind === 'unix') await removeDeadSocket(address.path);
+      const server = createServer({ pauseOnConnect: true });
       server.listen(
         address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port },
       );
       await once(server, 'listening');
+      return new Listener(server, options);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const message = `could not listen on ${formatListenAddress(address)}: ${reason}`;
       throw new ConvoyError('serve_refused', message, { cause: error });
     }
-    return new Listener(server, options);
   }
 
   private constructor(server: Server, options: ListenerOptions) {
@@ -113,6 +115,19 @@ function leastLoaded(processes: readonly SessionProcess[]): SessionProcess | und
     (best, process) => (best === undefined || process.sessionCount < best.sessionCount ? process : best),
     undefined,
   );
+}
+
+/** A socket file that nobody answers at was left behind by a `serve` that was killed. */
+async function removeDeadSocket(file: string): Promise<void> {
+  const stats = await lstat(file).catch(() => undefined);
+  if (stats?.isSocket() !== true) return;
+  const probe = connect(file);
+  const isDead = await once(probe, 'connect').then(
+    () => false,
+    (error: unknown) => isSystemError(error, 'ECONNREFUSED'),
+  );
+  probe.destroy();
+  if (isDead) await rm(file);
 }
 
 function describePeer(socket: Socket): string {

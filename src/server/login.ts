@@ -107,7 +107,7 @@ class LoginAttempt {
     }
     const channel = new ClientChannel(this.#stream);
     if (startup.needsNegotiation) channel.send(negotiateProtocolVersion(0, startup.unknownOptions));
-    const role = await authenticate(channel, startup.user, this.#environment);
+    const role = await authenticate(channel, startup.user, { ...this.#environment, peer: this.#client.peer });
     await this.#greet(channel, role, startup);
     return { channel, role, startup };
   }
@@ -115,7 +115,9 @@ class LoginAttempt {
   /** Tells the client why it may not in, unless it has said nothing itself, and closes. */
   async refuse(reason: ConvoyError): Promise<void> {
     const { log } = this.#environment;
-    const isOrdinary = reason.code === 'connection_lost' || reason.code === 'cancelled';
+    // a wrong password has been logged, with more than the client is told
+    const isOrdinary =
+      reason.code === 'connection_lost' || reason.code === 'cancelled' || reason.sqlState === '28P01';
     log(isOrdinary ? 'DEBUG' : 'LOG', `${printable(reason.message)} (${this.#client.peer})`);
     const stream = this.#stream;
     if (this.#hasSpoken || reason.code === 'untrusted_peer') {

@@ -94,32 +94,42 @@ async function peekByte(stream: Socket): Promise<number | undefined> {
   return byte[0];
 }
 
-/** Reads so many bytes and leaves the rest in the stream, not flowing. */
+/** Reads so many bytes; what has come behind them stays in the stream, which is paused. */
 async function readExactly(stream: Socket, bytes: number): Promise<Buffer> {
-  for (;;) {
-    const read = stream.read(bytes) as Buffer | null;
-    if (read?.length === bytes) return read;
-    await new Promise<void>((resolve, reject) => {
-      const settle = (error?: Error): void => {
-        stream.off('readable', onReadable);
-        stream.off('end', onEnd);
-        stream.off('close', onEnd);
-        stream.off('error', settle);
-        if (error === undefined) resolve();
-        else reject(new ConvoyError('connection_lost', `connection to client lost: ${error.message}`));
-      };
-      const onReadable = (): void => settle();
-      const onEnd = (): void => settle(new Error('the client closed the connection'));
-      if (stream.readableEnded || stream.destroyed) {
-        onEnd();
-        return;
-      }
-      stream.on('readable', onReadable);
-      stream.on('end', onEnd);
-      stream.on('close', onEnd);
-      stream.on('error', settle);
-    });
-  }
+  const chunks: Buffer[] = [];
+  let received = 0;
+  await new Promise<void>((resolve, reject) => {
+    const stop = (): void => {
+      stream.pause();
+      stream.off('data', onData);
+      stream.off('end', onEnd);
+      stream.off('close', onEnd);
+    };
+    const onData = (chunk: Buffer): void => {
+      chunks.push(chunk);
+      received += chunk.length;
+      if (received < bytes) return;
+      stop();
+      resolve();
+    };
+    const onEnd = (): void => {
+      stop();
+      reject(
+        new ConvoyError('connection_lost', 'connection to client lost: the client closed the connection'),
+      );
+    };
+    if (stream.readableEnded || stream.destroyed) {
+      onEnd();
+      return;
+    }
+    stream.on('data', onData);
+    stream.on('end', onEnd);
+    stream.on('close', onEnd);
+    stream.resume();
+  });
+  const read = Buffer.concat(chunks);
+  if (read.length > bytes) stream.unshift(read.subarray(bytes));
+  return read.subarray(0, bytes);
 }
 
 async function startTls(socket: Socket, secureContext: SecureContext): Promise<TLSSocket> {

@@ -27,8 +27,7 @@ const ROLE = `
  * @throws ConvoyError where the server cannot be asked
  */
 export async function findRole(access: ServerAccess, name: string): Promise<LoginRole | undefined> {
-  const connection = await access.shared();
-  const [row] = await connection.query(ROLE, [name]);
+  const [row] = await access.query(ROLE, [name]);
   if (row === undefined) return undefined;
   const [storedName, canLogIn, superuser, replication, password, expired] = row;
   const verifier = parseScramVerifier(password ?? '');

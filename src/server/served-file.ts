@@ -72,7 +72,10 @@ export class ServedFiles {
       throw refused(asked, 'it is a symbolic link');
     }
     if (stats.isDirectory()) return { kind: 'directory', stats, mode: stats.mode };
-    if (!stats.isFile()) throw refused(asked, 'it is not a regular file');
+    // of pg_wal nothing but its directories is sent, whatever lies in their place
+    if (!stats.isFile() || (WAL_DIRECTORY.test(relative) && !isInTablespace)) {
+      throw refused(asked, 'it is not a regular file');
+    }
     assertLogged(served, absolute);
     const descriptor = openSync(absolute, OPEN_FLAGS);
     const opened = fstatSync(descriptor);

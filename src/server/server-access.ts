@@ -9,9 +9,13 @@ import { ServerConnection } from '../wire/connection.js';
 
 const APPLICATION_NAME = 'pgconvoy serve';
 
+/** Every question is about one row; a server that takes longer is as good as gone. */
+const ANSWER_LIMIT_MS = 15_000;
+
 export class ServerAccess {
   readonly #settings: ConnectionSettings;
   #shared: Promise<ServerConnection> | undefined;
+  #lastQuestion: Promise<unknown> = Promise.resolve();
   /** A server that was down has other connections. */
   readonly #dataChecksums = new WeakMap<ServerConnection, boolean>();
 
@@ -53,14 +57,25 @@ export class ServerAccess {
     return ServerConnection.open(settings, { replication: true, role, applicationName, detachable: true });
   }
 
+  /**
+   * Asks on the shared connection; the questions of several sessions wait for each other.
+   *
+   * @throws ConvoyError the server's error, or `connection_lost` where it does not answer in time
+   */
+  query(text: string, values: readonly unknown[] = []): Promise<(string | null)[][]> {
+    const answer = this.#lastQuestion.then(() => this.#ask(text, values));
+    this.#lastQuestion = answer.catch(() => {});
+    return answer;
+  }
+
   /** Asks the server to cancel what a backend of ours runs. */
   async cancelBackend(processId: number): Promise<void> {
-    await this.#query('SELECT pg_cancel_backend($1)', [processId]);
+    await this.query('SELECT pg_cancel_backend($1)', [processId]);
   }
 
   /** Ends a backend of ours, whatever it waits for. */
   async terminateBackend(processId: number): Promise<void> {
-    await this.#query('SELECT pg_terminate_backend($1)', [processId]);
+    await this.query('SELECT pg_terminate_backend($1)', [processId]);
   }
 
   /** Whether the cluster has page checksums now; that can only change while the server is down. */
@@ -68,7 +83,7 @@ export class ServerAccess {
     const connection = await this.shared();
     let known = this.#dataChecksums.get(connection);
     if (known === undefined) {
-      const [row] = await connection.query('SHOW data_checksums');
+      const [row] = await this.query('SHOW data_checksums');
       known = row?.[0] === 'on';
       this.#dataChecksums.set(connection, known);
     }
@@ -84,9 +99,17 @@ export class ServerAccess {
     );
   }
 
-  async #query(text: string, values: readonly unknown[]): Promise<(string | null)[][]> {
+  async #ask(text: string, values: readonly unknown[]): Promise<(string | null)[][]> {
     const connection = await this.shared();
-    return connection.query(text, values);
+    const timer = setTimeout(() => {
+      this.#shared = undefined;
+      connection.destroy();
+    }, ANSWER_LIMIT_MS);
+    try {
+      return await connection.query(text, values);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #openShared(): Promise<ServerConnection> {

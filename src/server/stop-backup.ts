@@ -33,7 +33,6 @@ export async function stopBackup(command: StopBackup, context: CommandContext): 
   try {
     await sendControlFile(tar, context);
     if (command.label === undefined) throw invalidLabel();
-    channel.flush();
     const stopped = await backup.stop(!command.noWait, signal, (notice) => forwardNotice(notice, context));
     assertSameBackup(command.label, stopped.label);
     if (command.wal) await sendWalFiles(started.start, stopped.end, tar, context);
@@ -70,10 +69,8 @@ const IDENTIFYING_LINES = [
 ] as const;
 
 function assertSameBackup(given: string, servers: string): void {
-  // 13 calls itself a master
-  const known = servers.replace('\nBACKUP FROM: master\n', '\nBACKUP FROM: primary\n');
   for (const prefix of IDENTIFYING_LINES) {
-    const [line, expected] = [given, known].map((text) =>
+    const [line, expected] = [given, servers].map((text) =>
       text.split('\n').filter((each) => each.startsWith(prefix)),
     );
     if (line?.length !== 1 || line[0] !== expected?.[0]) throw invalidLabel();
@@ -95,5 +92,4 @@ function forwardNotice({ severity, message, hint }: Notice, { channel }: Command
     sqlState: isWarning ? '01000' : '00000',
   } as const;
   channel.send(noticeResponse({ ...fields, message, hint }));
-  channel.flush();
 }

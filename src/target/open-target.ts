@@ -1,7 +1,16 @@
 /* A target from its description; called by each worker thread, and by the coordinator for the files it writes itself. */
+import { assertNever } from '../assert-never.js';
+import { Blackhole } from './blackhole.js';
 import { DirectoryWriter } from './directory-writer.js';
 import type { Target, TargetSpec } from './target.js';
 
 export function openTarget(spec: TargetSpec): Target {
-  return new DirectoryWriter(spec);
+  switch (spec.kind) {
+    case 'directory':
+      return new DirectoryWriter(spec);
+    case 'blackhole':
+      return new Blackhole();
+    default:
+      return assertNever(spec);
+  }
 }

@@ -22,7 +22,12 @@ export interface DirectoryTargetSpec {
   readonly tablespaces: readonly TargetTablespace[];
 }
 
-export type TargetSpec = DirectoryTargetSpec;
+/** Nothing is written at all. */
+export interface BlackholeTargetSpec {
+  readonly kind: 'blackhole';
+}
+
+export type TargetSpec = DirectoryTargetSpec | BlackholeTargetSpec;
 
 export interface TargetFile {
   /** Relative to the data directory; tablespace files below pg_tblspc/<oid>/. */

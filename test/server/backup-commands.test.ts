@@ -110,7 +110,8 @@ for (const major of [13, 15, 18] as const) {
       assert.equal(
         label.replace(/START TIME: .*\n/, ''),
         `START WAL LOCATION: ${facts?.redo} (file ${facts?.file})\nCHECKPOINT LOCATION: ${facts?.checkpoint}\n` +
-          "BACKUP METHOD: streamed\nBACKUP FROM: primary\nLABEL: it's mine\nSTART TIMELINE: 1\n",
+          `BACKUP METHOD: streamed\nBACKUP FROM: ${major < 14 ? 'master' : 'primary'}\n` +
+          "LABEL: it's mine\nSTART TIMELINE: 1\n",
       );
     });
 

@@ -210,6 +210,11 @@ test('a client that says nothing, or stops half-way, is dropped', async (t) => {
   const impatient = await testServe(t, server, { loginTimeoutMs: 300, processCount: 1 });
   const silent = await RawClient.connect(impatient.port);
   assert.deepEqual(await silent.closed(), []);
+  for (const part of [Buffer.from([0, 0]), int32(100), Buffer.concat([int32(100), Buffer.alloc(50)])]) {
+    const partial = await RawClient.connect(impatient.port);
+    partial.socket.write(part);
+    assert.deepEqual(await partial.closed(), []);
+  }
   const halfway = await RawClient.connect(impatient.port);
   halfway.socket.write(startupPacket({ user: BACKUP_ROLE.user, replication: 'true' }));
   const answer = await halfway.closed();

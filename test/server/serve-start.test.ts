@@ -19,6 +19,7 @@ import {
   createBackupRole,
   fileScope,
   settingsOf,
+  startListening,
   testServe,
   until,
 } from './test-serve.js';
@@ -81,15 +82,13 @@ test('only loopback and Unix-domain sockets count as local', () => {
 });
 
 async function refusal(options: Partial<ServeOptions>): Promise<string> {
-  const steps: (() => Promise<void>)[] = [];
-  const scopeOfItsOwn = { after: (step: () => Promise<void>) => void steps.push(step) };
   try {
-    await testServe(scopeOfItsOwn, server, options);
+    const running = await startListening(server, options);
+    await running.stop();
+    return 'started';
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
-  for (const step of steps) await step();
-  return 'started';
 }
 
 test('beyond this machine it starts with TLS, or when told that it may be insecure, only', async () => {
@@ -141,9 +140,17 @@ test('a data directory that is not the one of the server is refused', async (t) 
   assert.match(await refusal({ dataDirectory: copy }), /postmaster.pid": No such file or directory$/);
 });
 
-test('an address in use is refused', async (t) => {
+test('an address in use is refused; a socket file that was left behind is not in use', async (t) => {
   const first = await testServe(t, server);
   assert.match(await refusal({ listen: first.running.address }), /^could not listen on 127\.0\.0\.1:\d+: /);
+  const listen = { kind: 'unix', path: path.join(await temporaryDirectory(t), 'socket') } as const;
+  const running = await startListening(server, { listen });
+  assert.match(await refusal({ listen }), /^could not listen on \/.*: /);
+  await running.stop();
+  const leaver = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 9))`;
+  await run(process.execPath, ['-e', leaver, listen.path]);
+  assert.ok((await fs.lstat(listen.path)).isSocket());
+  assert.equal(await refusal({ listen }), 'started');
 });
 
 async function tlsClient(port: number, options: ConnectionOptions, isDirect: boolean): Promise<RawClient> {

@@ -27,14 +27,12 @@ export function settingsOf(server: EmbeddedServer): ConnectionSettings {
   return resolveConnection({ dbname: server.conninfo, environment: {}, homeDirectory: '', osUser: '' });
 }
 
-/** Listens on a free port of 127.0.0.1; ends with the test. */
-export async function testServe(
-  t: TestScope,
+/** A `serve` on a free port of 127.0.0.1, unless told otherwise; the caller stops it. */
+export function startListening(
   server: EmbeddedServer,
-  options: Partial<ServeOptions> = {},
-): Promise<TestServe> {
-  const log: string[] = [];
-  const running = await startServe({
+  options: Partial<ServeOptions>,
+): Promise<RunningServe> {
+  return startServe({
     dataDirectory: server.dataDirectory,
     connection: settingsOf(server),
     listen: { kind: 'tcp', host: '127.0.0.1', port: 0 },
@@ -43,6 +41,19 @@ export async function testServe(
     maxConnections: 50,
     processCount: 2,
     loginTimeoutMs: 20_000,
+    log: () => {},
+    ...options,
+  });
+}
+
+/** As startListening(), on TCP; ends with the test. */
+export async function testServe(
+  t: TestScope,
+  server: EmbeddedServer,
+  options: Partial<ServeOptions> = {},
+): Promise<TestServe> {
+  const log: string[] = [];
+  const running = await startListening(server, {
     log: (level, text) => log.push(`${level} ${text}`),
     ...options,
   });

@@ -190,7 +190,7 @@ describe('back-pressure', () => {
       end: () => {},
     });
     const stream = await tarOf([entry('a', PAGE), entry('b', Buffer.alloc(0)), entry('c', PAGE)]);
-    const wait = reader.push(stream.subarray(0, stream.length - 100));
+    const wait = reader.push(stream.subarray(0, stream.length - 600));
     assert.deepEqual(names, ['a', 'b', 'c']);
     assert.equal(waits.length, 2);
     let isOver = false;
@@ -199,7 +199,7 @@ describe('back-pressure', () => {
     assert.equal(isOver, false);
     for (const end of waits) end();
     await wait;
-    assert.equal(reader.push(stream.subarray(stream.length - 100)) === undefined, false);
+    assert.equal(reader.push(stream.subarray(stream.length - 600)) === undefined, false);
   });
 
   test('a handler that does not ask is not waited for', async () => {

@@ -1,0 +1,126 @@
+/*
+ * The place that one backup goes to, from the first check to the last rename: a directory with its tablespaces and its
+ * manifest, or nothing at all (-t blackhole). Held by backup.ts, which says when.
+ */
+import type { CopyTools } from '../copy/paced-file.js';
+import type { ChecksumAlgorithm } from '../checksum.js';
+import { type ManifestFile, manifestVersionOf, type WalRange } from '../manifest/manifest.js';
+import { ManifestWriter } from '../manifest/manifest-writer.js';
+import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
+import type { FileList, SourceServer, SourceTablespace } from '../source/source.js';
+import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
+import { resolveInDirectory } from '../target/directory-writer.js';
+import { refuseUnlessRoom, type SpaceNeed } from '../target/free-space.js';
+import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
+import type { TargetOptions } from './backup-options.js';
+import { writeWhole } from './stop-files.js';
+import { mapTablespaces } from './tablespace-mapping.js';
+
+export interface PrepareOptions {
+  readonly server: SourceServer;
+  readonly tablespaces: readonly SourceTablespace[];
+  readonly list: FileList;
+  /** Undefined: no manifest. */
+  readonly manifestChecksums: ChecksumAlgorithm | undefined;
+}
+
+export class BackupTarget {
+  readonly #options: TargetOptions;
+  readonly #warn: (message: string) => void;
+  #spec: TargetSpec = { kind: 'blackhole' };
+  #directory: DirectoryTarget | undefined;
+  #manifest: ManifestWriter | undefined;
+  #fileMode = 0o600;
+
+  /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory */
+  constructor(options: TargetOptions, warn: (message: string) => void) {
+    this.#options = options;
+    this.#warn = warn;
+    if (options.kind === 'directory') refuseUnlessEmpty(options.directory);
+  }
+
+  /** Makes all directories and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
+  prepare({ server, tablespaces, list, manifestChecksums: algorithm }: PrepareOptions): TargetSpec {
+    if (this.#options.kind === 'blackhole') return this.#spec;
+    const { directory, tablespaceMappings } = this.#options;
+    const spec: DirectoryTargetSpec = {
+      kind: 'directory',
+      directory,
+      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, this.#warn),
+    };
+    this.#spec = spec;
+    refuseUnlessRoom(spaceNeeds(spec, list));
+    this.#directory = new DirectoryTarget(spec);
+    this.#directory.prepare(server.directoryMode, list.directories);
+    // as the server's own files: the group may read them where it may read the directory
+    this.#fileMode = server.directoryMode & 0o666;
+    if (algorithm !== undefined) {
+      const { major, systemIdentifier } = server;
+      const version = manifestVersionOf(major);
+      this.#manifest = new ManifestWriter({
+        directory,
+        version,
+        systemIdentifier,
+        algorithm,
+        mode: this.#fileMode,
+      });
+    }
+    return spec;
+  }
+
+  addToManifest(file: ManifestFile): void {
+    this.#manifest?.addFile(file);
+  }
+
+  /** A file that turned out to be gone on the server when a part of it was written. */
+  removeFile(path: string): void {
+    this.#directory?.removeFile(path);
+  }
+
+  writeLabel(tools: CopyTools, text: string): void {
+    const file = { path: BACKUP_LABEL_PATH, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
+    this.addToManifest(writeWhole(tools, file, Buffer.from(text)));
+  }
+
+  /** Makes files (relative paths) durable with `syncFiles`, then the directories. */
+  async sync(
+    paths: readonly string[],
+    syncFiles: (absolute: readonly string[]) => Promise<void>,
+  ): Promise<void> {
+    const spec = this.#spec;
+    if (spec.kind !== 'directory') return;
+    await syncFiles(paths.map((path) => resolveInDirectory(spec, path)));
+    this.#directory?.syncDirectories();
+  }
+
+  /** The manifest gets its name, last of all: the backup is complete. */
+  finish(range: WalRange, sync: boolean): void {
+    this.#manifest?.finish([range], sync);
+    if (sync) this.#directory?.syncDirectories();
+  }
+
+  /** What has been made: the data directory first, then the tablespaces' directories. */
+  get directories(): readonly string[] {
+    return this.#directory?.directories ?? [];
+  }
+
+  /** Gives up what is open. */
+  close(): void {
+    this.#manifest?.[Symbol.dispose]();
+  }
+
+  /** Removes all that was made, and only that. @throws ConvoyError `target_io` */
+  async remove(): Promise<void> {
+    await this.#directory?.remove();
+  }
+}
+
+function spaceNeeds({ directory, tablespaces }: DirectoryTargetSpec, list: FileList): SpaceNeed[] {
+  const bytesIn = (oid: number | undefined): number =>
+    list.files.reduce((sum, file) => (file.tablespace === oid ? sum + file.size : sum), 0);
+  const inTablespaces = tablespaces.map(({ oid, location }) => ({
+    directory: location,
+    bytes: bytesIn(oid),
+  }));
+  return [{ directory, bytes: bytesIn(undefined) }, ...inTablespaces];
+}

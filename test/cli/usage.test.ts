@@ -1,0 +1,125 @@
+/* Wrong use of the built program: one error line as PostgreSQL's programs write it, hints, exit status 1, nothing made. */
+import assert from 'node:assert/strict';
+import { readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { temporaryDirectory } from '../support/cleanup.js';
+import { pgconvoy } from '../support/pgconvoy.js';
+
+const HELP = 'pgconvoy: hint: try "pgconvoy backup --help" for more information';
+
+/** Arguments after `pgconvoy backup`; DIR becomes a directory that does not exist. */
+const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[] = [
+  [[], "required option '-D, --pgdata <directory>' not specified", HELP],
+  [['-D', '-'], 'cannot write to "-": option -D needs a directory', HELP],
+  [['-D', 'DIR', '--nonsense'], "unknown option '--nonsense'", HELP],
+  [['-D', 'DIR', '-R'], "unknown option '-R'", HELP],
+  [['-D', 'DIR', 'extra'], "too many arguments for 'backup'. Expected 0 arguments but got 1.", HELP],
+  [['-D', 'DIR', '-j', 'many'], 'invalid value "many" for option -j/--jobs', HELP],
+  [
+    ['-D', 'DIR', '-r', 'fast'],
+    'invalid transfer rate "fast"',
+    'pgconvoy: hint: a number of kilobytes a second, or with the suffix "k" or "M"',
+    HELP,
+  ],
+  [['-D', 'DIR', '-X', 'x'], 'invalid wal-method option "x", must be "fetch" or "none"', HELP],
+  [
+    ['-D', 'DIR', '-X', 'stream'],
+    'option -X: "stream" is not supported yet',
+    'pgconvoy: hint: use "-X fetch", or "-X none" with an archive',
+    HELP,
+  ],
+  [['-D', 'DIR', '-c', 'slow'], 'invalid checkpoint argument "slow", must be "fast" or "spread"', HELP],
+  [['-D', 'DIR', '-T', 'old=new'], 'old directory is not an absolute path in tablespace mapping: old', HELP],
+  [
+    ['-D', 'DIR', '--manifest-checksums', 'md5'],
+    'unrecognized checksum algorithm: "md5"',
+    'pgconvoy: hint: one of NONE, CRC32C, SHA224, SHA256, SHA384, SHA512',
+    HELP,
+  ],
+  [
+    ['-D', 'DIR', '--no-manifest', '--manifest-checksums', 'sha256'],
+    '--no-manifest and --manifest-checksums are incompatible options',
+    HELP,
+  ],
+  [['-D', 'DIR', '-l', 'two\nlines'], 'option -l: a label is one line of at most 1024 bytes', HELP],
+  [['-D', 'DIR', '-l', 'ü'.repeat(513)], 'option -l: a label is one line of at most 1024 bytes', HELP],
+];
+
+describe('pgconvoy backup', { concurrency: 3 }, () => {
+  for (const [args, error, ...hints] of WRONG) {
+    test(JSON.stringify(args).slice(0, 80), async (t) => {
+      const parent = await temporaryDirectory(t);
+      // nobody listens there, should the server be asked after all
+      const connection = ['-h', parent, '-w'];
+      const given = args.map((each) => (each === 'DIR' ? path.join(parent, 'backup') : each));
+      const result = await pgconvoy(['backup', ...connection, ...given], { cwd: parent });
+      assert.deepEqual(result.stderr.split('\n'), [`pgconvoy: error: ${error}`, ...hints, '']);
+      assert.equal(result.stdout, '');
+      assert.equal(result.status, 1);
+      assert.deepEqual(readdirSync(parent), []);
+    });
+  }
+
+  test('a target that is not empty is refused before the server is asked', async (t) => {
+    const parent = await temporaryDirectory(t);
+    writeFileSync(path.join(parent, 'mine'), '');
+    const result = await pgconvoy(['backup', '-h', '/nonexistent', '-w', '-D', parent]);
+    assert.deepEqual(result.stderr.split('\n'), [
+      `pgconvoy: error: directory "${parent}" exists but is not empty`,
+      'pgconvoy: hint: remove or empty it, or name another directory',
+      '',
+    ]);
+    assert.equal(result.status, 1);
+  });
+
+  test('a server that is not there is named', async (t) => {
+    const parent = await temporaryDirectory(t);
+    const result = await pgconvoy([
+      'backup',
+      '-h',
+      parent,
+      '-p',
+      '5999',
+      '-w',
+      '-D',
+      path.join(parent, 'backup'),
+    ]);
+    assert.match(
+      result.stderr,
+      new RegExp(`^pgconvoy: error: connection to server on socket "${parent}/.s.PGSQL.5999" failed: .*\n$`),
+    );
+    assert.equal(result.status, 1);
+    assert.deepEqual(readdirSync(parent), []);
+  });
+});
+
+describe('pgconvoy', { concurrency: 3 }, () => {
+  test('an unknown command', async () => {
+    const result = await pgconvoy(['bakcup']);
+    assert.equal(result.status, 1);
+    assert.match(result.stderr, /^pgconvoy: error: unknown command 'bakcup'/);
+    assert.match(result.stderr, /pgconvoy: hint: try "pgconvoy --help" for more information\n$/);
+  });
+
+  test('no command shows the help and fails', async () => {
+    const result = await pgconvoy([]);
+    assert.equal(result.status, 1);
+    assert.match(result.stdout + result.stderr, /Usage: pgconvoy/);
+  });
+
+  for (const args of [['--help'], ['backup', '-?']]) {
+    test(`${args.join(' ')} goes to standard output`, async () => {
+      const result = await pgconvoy(args);
+      assert.match(result.stdout, /^Usage: pgconvoy/);
+      assert.equal(result.stderr, '');
+      assert.equal(result.status, 0);
+    });
+  }
+
+  test('-V', async () => {
+    const result = await pgconvoy(['-V']);
+    assert.match(result.stdout, /^pgconvoy \d+\.\d+\.\d+\n$/);
+    assert.equal(result.status, 0);
+  });
+});
