@@ -26,6 +26,7 @@ export function createProgressDisplay(stream: WriteStream): ProgressDisplay {
   return {
     start(totals, read) {
       const rate = new RecentRate();
+      rate.sample(0, performance.now());
       bar?.start(totals.bytes, 0, { line: '' });
       show = () => {
         const done = read();

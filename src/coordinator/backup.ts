@@ -39,7 +39,8 @@ export async function backup(
     jobs,
     includeWal: options.wal === 'fetch',
     askPassword,
-    onWarning: (message) => events.warning(message),
+    onNotice: (message, severity) =>
+      severity === 'NOTICE' ? events.notice(message) : events.warning(message),
     signal,
   }).catch((error: unknown) => {
     throw signal.aborted ? asConvoyError(signal.reason, 'cancelled') : error;
@@ -173,7 +174,12 @@ class BackupRun {
     const includeWal = this.#options.wal === 'fetch';
     this.#events.detail('waiting for the server to finish the base backup');
     // a backup that brings its WAL along does not need the archive
-    const stopped = await source.stop({ includeWal, waitForArchive: !includeWal }, files);
+    const stopped = await source
+      .stop({ includeWal, waitForArchive: !includeWal }, files)
+      .catch((error: unknown) => {
+        files.abandon();
+        throw error;
+      });
     if (stopped.stopTimeline !== started.startTimeline) {
       throw new ConvoyError('server_error', 'the server switched to another timeline during the backup');
     }

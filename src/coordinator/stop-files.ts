@@ -44,6 +44,11 @@ export class StopFiles implements StopReceiver {
     if (!isWalSegmentName(path.slice('pg_wal/'.length))) this.manifestFiles.push(written);
   }
 
+  /** Gives up what has come so far. */
+  abandon(): void {
+    this.#copy.abandon();
+  }
+
   /**
    * @throws ConvoyError `file_damaged` where its CRC is wrong, `untrusted_peer` where it is another cluster's
    */

@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
@@ -13,9 +14,15 @@ import type { CopyOutcome, CopySettings, WorkerTask } from '../copy/messages.js'
 import { asConvoyError, ConvoyError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
-/** A task whose connection broke is tried again this many times, each time on a new connection. */
-const MAX_RETRIES = 3;
+/**
+ * A task whose connection broke is tried again as often as this has entries, each time on a new connection: at once, then
+ * after a moment, since a server that is out of connections or a proxy that restarts needs one.
+ */
+const RETRY_DELAYS_MS = [0, 500, 1000] as const;
 const SYNC_FILES_PER_TASK = 500;
+
+/** How long threads may take to end what they do when asked to; a file that is being synced takes its time. */
+const CANCEL_LIMIT_MS = 1000;
 
 export type CopiedOutcome = Extract<CopyOutcome, { kind: 'copied' }>;
 
@@ -24,6 +31,8 @@ export class WorkerPool {
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
+  /** Calls that the threads have not answered yet. */
+  readonly #running = new Set<Promise<CopyOutcome>>();
   #stopping: Promise<void> | undefined;
   #retries = 0;
 
@@ -43,6 +52,8 @@ export class WorkerPool {
       atomics: 'disabled',
       workerData: { ...settings, cancelChannel } satisfies CopySettings,
     });
+    // a thread that broke while it had nothing to do; and, once stopped, an answer that came too late
+    this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
   }
 
   get retries(): number {
@@ -74,6 +85,8 @@ export class WorkerPool {
   async #stop(): Promise<void> {
     this.#stopped.abort();
     this.#cancelChannel.postMessage('cancel');
+    const settled = Promise.allSettled(this.#running);
+    await Promise.race([settled, delay(CANCEL_LIMIT_MS, undefined, { ref: false })]);
     this.#cancelChannel.close();
     await this.#pool.destroy();
   }
@@ -82,29 +95,41 @@ export class WorkerPool {
     const { signal } = this.#stopped;
     for (const item of items) {
       // a failure is reported by onError; without the signal a dropped job would never settle
-      this.#queue.add(() => work(item), { signal }).catch(() => {});
+      this.#queue.add(() => this.#orDropTheRest(work(item)), { signal }).catch(() => {});
     }
     try {
       await Promise.race([this.#queue.onError(), this.#queue.onIdle()]);
       signal.throwIfAborted();
     } catch (error) {
-      this.#queue.clear();
       throw asConvoyError(error, signal.aborted ? 'cancelled' : 'worker_failed');
+    }
+  }
+
+  /** What still waits is dropped before the queue can begin it. */
+  async #orDropTheRest(job: Promise<void>): Promise<void> {
+    try {
+      await job;
+    } catch (error) {
+      this.#queue.clear();
+      throw error;
     }
   }
 
   async #copy(task: CopyTask): Promise<CopiedOutcome> {
     const message = { kind: 'copy', task: { files: task.files } } as const;
     for (let retry = 0; ; retry += 1) {
-      const outcome = await this.#run(message, retry < MAX_RETRIES);
+      const outcome = await this.#run(message, retry < RETRY_DELAYS_MS.length);
       if (outcome.kind === 'copied') return outcome;
       this.#retries += 1;
+      await delay(RETRY_DELAYS_MS[retry], undefined, { signal: this.#stopped.signal });
     }
   }
 
   async #run(task: WorkerTask, mayRetry = false): Promise<CopyOutcome> {
     this.#stopped.signal.throwIfAborted();
-    const outcome = await this.#pool.run(task);
+    const answer = this.#pool.run(task);
+    this.#running.add(answer);
+    const outcome = await answer.finally(() => this.#running.delete(answer));
     switch (outcome.kind) {
       case 'copied':
         return outcome;

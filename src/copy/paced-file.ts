@@ -3,6 +3,7 @@
  * once, while it is in the cache, before the next one is read over it. Used by the workers for the cluster's files and
  * by the coordinator for those that come when the backup stops.
  */
+import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createFileChecksum, type ChecksumAlgorithm, type FileChecksum } from '../checksum.js';
 import type { ManifestFile } from '../manifest/manifest.js';
@@ -19,6 +20,7 @@ export interface CopyTools {
 
 export class PacedFileCopy {
   readonly #tools: CopyTools;
+  readonly #abandoned = new AbortController();
   #file: TargetFile | undefined;
   #writer: FileWriter | undefined;
   #checksum: FileChecksum | undefined;
@@ -27,6 +29,8 @@ export class PacedFileCopy {
 
   constructor(tools: CopyTools) {
     this.#tools = tools;
+    // pieces that came in one read pause side by side
+    setMaxListeners(0, this.#abandoned.signal);
   }
 
   begin(file: TargetFile): void {
@@ -42,7 +46,7 @@ export class PacedFileCopy {
     this.#tools.progress.add(chunk.length, 0);
     this.#countedBytes += chunk.length;
     const waitMs = this.#tools.rate?.take(chunk.length) ?? 0;
-    return waitMs === 0 ? undefined : delay(waitMs);
+    return waitMs === 0 ? undefined : this.#pause(waitMs);
   }
 
   end(): ManifestFile {
@@ -56,10 +60,16 @@ export class PacedFileCopy {
     return { path, size, mtime, checksum: this.#checksum?.digest() ?? '' };
   }
 
-  /** Gives up the file in hand and takes back what was counted. */
+  /** Gives up the file in hand, ends its pauses, and takes back what was counted. Nothing follows. */
   abandon(): void {
+    this.#abandoned.abort();
     this.#writer?.abandon();
     this.#writer = undefined;
     this.#tools.progress.add(-this.#countedBytes, -this.#countedFiles);
+  }
+
+  /** A low rate asks for many seconds; they must not keep a process that is to end. */
+  async #pause(waitMs: number): Promise<void> {
+    await delay(waitMs, undefined, { signal: this.#abandoned.signal }).catch(() => {});
   }
 }

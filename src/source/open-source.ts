@@ -30,7 +30,8 @@ export interface OpenSourceOptions {
   /** WAL will be asked for at the end. */
   readonly includeWal: boolean;
   readonly askPassword: (() => Promise<string>) | undefined;
-  readonly onWarning: (message: string) => void;
+  /** Takes what the server says beside its answers; without a severity it is a warning. */
+  readonly onNotice: (message: string, severity?: string) => void;
   /** Drops the coordinator's connection, at any time. */
   readonly signal: AbortSignal;
 }
@@ -88,9 +89,9 @@ async function openWalsender(
   settings: ConnectionSettings,
   options: OpenSourceOptions,
 ): Promise<OpenedSource> {
-  const { askPassword, onWarning, signal } = options;
+  const { askPassword, onNotice, signal } = options;
   const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal };
-  const source = await WalsenderSource.open(settings, openOptions, onWarning);
+  const source = await WalsenderSource.open(settings, openOptions, onNotice);
   return {
     source,
     spec: { kind: 'walsender', settings: withPassword(settings, source.password) },
@@ -99,9 +100,9 @@ async function openWalsender(
 }
 
 async function openSql(settings: ConnectionSettings, options: OpenSourceOptions): Promise<OpenedSource> {
-  const { askPassword, onWarning, signal, jobs, includeWal } = options;
+  const { askPassword, onNotice, signal, jobs, includeWal } = options;
   const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal, jobs, includeWal };
-  const source = await SqlSource.open(settings, openOptions, onWarning);
+  const source = await SqlSource.open(settings, openOptions, onNotice);
   const { fileMode, dataChecksums, password } = source;
   return {
     source,

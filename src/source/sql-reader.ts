@@ -28,8 +28,11 @@ export interface SqlReaderOptions {
   readonly dataChecksums: boolean;
 }
 
+/** What the reader needs of a connection. */
+export type ReaderConnection = Pick<ServerConnection, 'run' | 'query' | 'close' | 'destroy'>;
+
 export class SqlReader implements FileReader {
-  readonly #connection: ServerConnection;
+  readonly #connection: ReaderConnection;
   readonly #memory: PageMemory;
   readonly #options: SqlReaderOptions;
 
@@ -42,7 +45,8 @@ export class SqlReader implements FileReader {
     return new SqlReader(connection, memory, options);
   }
 
-  private constructor(connection: ServerConnection, memory: PageMemory, options: SqlReaderOptions) {
+  /** @param memory two buffers; the connection receives into the first, where it can */
+  constructor(connection: ReaderConnection, memory: PageMemory, options: SqlReaderOptions) {
     this.#connection = connection;
     this.#memory = memory;
     this.#options = options;

@@ -31,7 +31,7 @@ export async function openSqlSession(
 
 /** Bytes of a part of a file; undefined where the file is gone. For small parts: the bytes cross as text. */
 export async function readBytes(
-  connection: ServerConnection,
+  connection: Pick<ServerConnection, 'query'>,
   path: string,
   offset: number,
   length: number,

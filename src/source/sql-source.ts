@@ -37,7 +37,7 @@ import {
   stopStatement,
   TABLESPACES,
 } from './sql-statements.js';
-import { sendWal } from './sql-wal.js';
+import { sendWal, walGone } from './sql-wal.js';
 
 /** SQLSTATEs that say that no slot can be had: no right to, none left, or WAL is not kept for replication. */
 const NO_SLOT_STATES: ReadonlySet<string> = new Set(['42501', '53400', '55000']);
@@ -52,6 +52,8 @@ export class SqlSource implements BackupSource {
   readonly #control: ControlFile;
   readonly #statsTempDirectory: string | undefined;
   readonly #dataDirectory: string | undefined;
+  /** The first segment that the backup needs, where no slot holds it. */
+  #neededSegment: string | undefined;
   #started: StartedBackup | undefined;
 
   /** @throws ConvoyError `connection_failed`, `server_unsupported`; `server_error` where a function may not be executed */
@@ -89,7 +91,7 @@ export class SqlSource implements BackupSource {
       );
     }
     this.#connection = connection;
-    this.#watch = new SessionWatch(connection);
+    this.#watch = new SessionWatch({ server: connection.server, ask: () => this.#askForWal() });
     this.#control = control;
     this.dataChecksums = checksums === 'on';
     this.#statsTempDirectory = statsTempDirectory ?? undefined;
@@ -120,8 +122,7 @@ export class SqlSource implements BackupSource {
       rows.filter(([, location]) => location?.startsWith('/') === true).map(tablespaceOf),
     );
     const segment = { timeline, segmentNumber: segmentNumberOf(startLsn, this.server.walSegmentBytes) };
-    if (includeWal && !holdsWal)
-      this.#watch.needSegment(walSegmentName(segment, this.server.walSegmentBytes));
+    if (includeWal && !holdsWal) this.#neededSegment = walSegmentName(segment, this.server.walSegmentBytes);
     this.#started = { startLsn, startTimeline: timeline, tablespaces };
     return this.#started;
   }
@@ -186,6 +187,16 @@ export class SqlSource implements BackupSource {
       if (NO_SLOT_STATES.has(sqlState)) return false;
       throw error;
     }
+  }
+
+  /** A sign of life, and whether the WAL is still there that nothing holds. */
+  async #askForWal(): Promise<ConvoyError | undefined> {
+    const segment = this.#neededSegment;
+    const [row] = await this.#connection.query(
+      'SELECT $1::text IS NULL OR (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL',
+      [segment === undefined ? null : `pg_wal/${segment}`],
+    );
+    return row?.[0] === 'f' ? walGone(segment ?? '') : undefined;
   }
 
   async #sendControlFile(receiver: StopReceiver): Promise<void> {

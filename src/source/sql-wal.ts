@@ -2,6 +2,7 @@
  * The WAL of a finished backup, read over SQL: the segments from its start to its end with their .done files, then all
  * history files, as the server's own base backup sends them. Source: perform_base_backup in PostgreSQL's basebackup.c.
  */
+import { ConvoyError } from '../errors.js';
 import { MAX_HISTORY_FILE_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import {
@@ -12,13 +13,18 @@ import {
 } from '../pgdata/wal-names.js';
 import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
 import type { ServerConnection } from '../wire/connection.js';
-import { walGone } from './session-watch.js';
 import type { SourceServer, StopReceiver } from './source.js';
 import { readBytes } from './sql-session.js';
 import { readStatement } from './sql-statements.js';
 import { StopMembers } from './stop-members.js';
 
 const CHUNK_BYTES = 512 * 1024;
+
+export function walGone(segment: string): ConvoyError {
+  return new ConvoyError('wal_missing', `requested WAL segment ${segment} has already been removed`, {
+    hint: 'raise wal_keep_size on the server, or let a slot hold the WAL: ALTER ROLE ... REPLICATION; or use -X none with an archive',
+  });
+}
 
 export interface WalToSend {
   readonly startLsn: Lsn;

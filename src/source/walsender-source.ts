@@ -29,32 +29,37 @@ import type {
   StoppedBackup,
   StopReceiver,
 } from './source.js';
+import { SessionWatch } from './session-watch.js';
 import { StopMembers } from './stop-members.js';
 import { WalsenderReader } from './walsender-reader.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
+/** Without a list the command does nothing; a stock server does not know it. */
+const NO_OPERATION = 'SEND_BACKUP_FILES';
 
 export class WalsenderSource implements BackupSource {
   readonly server: SourceServer;
   readonly readsRanges = false;
+  readonly lost: Promise<ConvoyError>;
   readonly #connection: ServerConnection;
+  readonly #watch: SessionWatch;
   #started: { readonly startLsn: Lsn; readonly backupLabel: string } | undefined;
   #tablespaces: readonly SourceTablespace[] = [];
 
   /**
-   * @param onWarning takes what the server warns of
+   * @param onNotice takes what the server says beside its answers, with its severity ("WARNING", "NOTICE")
    * @throws ConvoyError `connection_failed`; `server_unsupported` where the server lacks the commands
    */
   static async open(
     settings: ConnectionSettings,
     options: Pick<OpenOptions, 'applicationName' | 'askPassword' | 'signal'>,
-    onWarning: (message: string) => void,
+    onNotice: (message: string, severity: string) => void,
   ): Promise<WalsenderSource> {
     const connection = await ServerConnection.open(settings, {
       ...options,
       replication: true,
-      onNotice: ({ message }) => onWarning(message),
+      onNotice: ({ message, severity }) => onNotice(message, severity),
     });
     try {
       await probeCommands(connection);
@@ -68,10 +73,14 @@ export class WalsenderSource implements BackupSource {
   private constructor(connection: ServerConnection, server: SourceServer) {
     this.#connection = connection;
     this.server = server;
-  }
-
-  get lost(): Promise<ConvoyError> {
-    return this.#connection.lost;
+    this.#watch = new SessionWatch({
+      server: connection.server,
+      ask: async () => {
+        await connection.run(NO_OPERATION);
+        return undefined;
+      },
+    });
+    this.lost = Promise.race([connection.lost, this.#watch.failed]);
   }
 
   /** The password that the server accepted, for the workers' connections. */
@@ -102,11 +111,14 @@ export class WalsenderSource implements BackupSource {
       row: (setIndex, row) => reader.add(setIndex, row),
     });
     const { files, directories } = reader.finish();
-    return { files, directories: await this.#directoryModes(directories) };
+    const list = { files, directories: await this.#directoryModes(directories) };
+    this.#watch.begin();
+    return list;
   }
 
   async stop(options: StopOptions, receiver: StopReceiver): Promise<StoppedBackup> {
     const { startLsn, backupLabel } = this.#requireStart();
+    await this.#watch.end();
     const members = new StopMembers(receiver, options.includeWal, this.server.walSegmentBytes);
     const tar = new TarMemberReader(members);
     const command = formatReplicationCommand({
@@ -122,11 +134,13 @@ export class WalsenderSource implements BackupSource {
     return { stopLsn: stop.lsn, stopTimeline: stop.timeline, backupLabel };
   }
 
-  close(): Promise<void> {
-    return this.#connection.close();
+  async close(): Promise<void> {
+    await this.#watch.end();
+    await this.#connection.close();
   }
 
   destroy(): void {
+    this.#watch.stop();
     this.#connection.destroy();
   }
 
@@ -155,10 +169,9 @@ export class WalsenderSource implements BackupSource {
   }
 }
 
-/** Without a list the command does nothing; a stock server does not know it. */
 async function probeCommands(connection: ServerConnection): Promise<void> {
   try {
-    await connection.run('SEND_BACKUP_FILES');
+    await connection.run(NO_OPERATION);
   } catch (error) {
     if (!(error instanceof ConvoyError) || error.code !== 'server_error') throw error;
     throw new ConvoyError(

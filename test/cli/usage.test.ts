@@ -10,7 +10,7 @@ const HELP = 'pgconvoy: hint: try "pgconvoy backup --help" for more information'
 
 /** Arguments after `pgconvoy backup`; DIR becomes a directory that does not exist. */
 const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[] = [
-  [[], "required option '-D, --pgdata <directory>' not specified", HELP],
+  [[], 'must specify output directory or backup target', HELP],
   [['-D', '-'], 'cannot write to "-": option -D needs a directory', HELP],
   [['-D', 'DIR', '--nonsense'], "unknown option '--nonsense'", HELP],
   [['-D', 'DIR', '-R'], "unknown option '-R'", HELP],

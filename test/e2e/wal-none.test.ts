@@ -23,6 +23,7 @@ test("with the WAL of its server's pg_wal, a backup without WAL starts", async (
   const target = await newTarget(t);
   const result = await takeBackup(serve, target, ['-X', 'none', '-v']);
   assert.equal(result.status, 0, result.stderr);
+  assert.match(result.stderr, /^pgconvoy: WAL archiving is not enabled; you must ensure that all required WAL/m);
   const stopLsn = /write-ahead log end point: (\S+)/.exec(result.stderr)?.[1] ?? '';
   await workload.stop();
   assert.deepEqual(await walOf(target), []);
@@ -50,6 +51,7 @@ for (const major of [13, 15] as const) {
     // taken as soon as the backup ended: it has waited for all of it
     const archive = await copyOf(place, `${place}-then`);
     assert.equal(result.status, 0, result.stderr);
+    assert.match(result.stderr, /^pgconvoy: all required WAL segments have been archived$/m);
     const stopLsn = /write-ahead log end point: (\S+)/.exec(result.stderr)?.[1] ?? '';
     await workload.stop();
     const [row] = await sql<{ segment: string }>(server, 'SELECT pg_walfile_name($1) AS segment', [stopLsn]);

@@ -866,6 +866,30 @@ describe('a backup that fails', LIMIT, () => {
   }
 });
 
+describe('a backup at the lowest rate', LIMIT, () => {
+  test('is cancelled at once, too', async (t) => {
+    const sandbox = await makeSandbox(t);
+    const before = await sandbox.snapshot();
+    const controller = new AbortController();
+    const script = sandbox.cluster.script(async (command, session) => {
+      if (!STOP.test(command)) return false;
+      // more WAL than a minute can take
+      await session.write((await sandbox.cluster.answer(command)).subarray(0, 600_000));
+      return true;
+    });
+    const server = await ScriptedServer.listen(t, script);
+    const options = { maxRateBytesPerSecond: 10_000, wal: 'fetch' } as const;
+    sandbox.cluster.files.clear();
+    const { outcome } = runBackup(server, sandbox.directory, options, controller.signal);
+    const failure = failureOf(outcome);
+    const written = path.join(sandbox.directory, 'pg_wal', SEGMENT_NAME);
+    while ((await fs.stat(written).catch(() => ({ size: 0 }))).size === 0) await nextTurn();
+    controller.abort(new ConvoyError('cancelled', 'interrupted by SIGINT'));
+    assert.equal((await failure).code, 'cancelled');
+    assert.deepEqual(await sandbox.snapshot(), before);
+  });
+});
+
 function spoilAt(on: RegExp, command: string, action: () => void): boolean {
   if (!on.test(command)) return false;
   action();
