@@ -72,7 +72,10 @@ export function backupCommand(): Command {
     .option(
       '-T, --tablespace-mapping <olddir=newdir>',
       'relocate tablespace in OLDDIR to NEWDIR',
-      (text: string, all: readonly TablespaceMapping[] = []) => [...all, parseTablespaceMapping(text)],
+      (text: string, all: readonly TablespaceMapping[] | undefined) => [
+        ...(all ?? []),
+        parseTablespaceMapping(text),
+      ],
     )
     .addOption(
       new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')

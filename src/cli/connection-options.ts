@@ -20,15 +20,17 @@ export interface ResolvedConnection {
 }
 
 export function addConnectionOptions(command: Command): Command {
-  return command
-    .optionsGroup('Connection options:')
-    .option('-d, --dbname <connstr>', 'connection string')
-    .option('-h, --host <hostname>', 'database server host or socket directory')
-    .option('-p, --port <port>', 'database server port number')
-    .option('-U, --username <name>', 'connect as specified database user')
-    // in this order: declared first, --no-password would make the prompt the default
-    .option('-W, --password', 'force password prompt (should happen automatically)')
-    .option('-w, --no-password', 'never prompt for password');
+  return (
+    command
+      .optionsGroup('Connection options:')
+      .option('-d, --dbname <connstr>', 'connection string')
+      .option('-h, --host <hostname>', 'database server host or socket directory')
+      .option('-p, --port <port>', 'database server port number')
+      .option('-U, --username <name>', 'connect as specified database user')
+      // in this order: declared first, --no-password would make the prompt the default
+      .option('-W, --password', 'force password prompt (should happen automatically)')
+      .option('-w, --no-password', 'never prompt for password')
+  );
 }
 
 /** @throws ConvoyError `connection_settings` */

@@ -74,9 +74,17 @@ async function openEither(settings: ConnectionSettings, options: OpenSourceOptio
     return { ...opened, reason: 'using the parallel backup commands of the server (source "walsender")' };
   } catch (error) {
     if (!(error instanceof ConvoyError) || !maySpeakSql(error)) throw error;
-    const opened = await openSql(settings, options);
+    const opened = await openSql(settings, options).catch((sqlError: unknown) => {
+      // a client that gets in neither way was told the reason the first time: serve takes no plain ones
+      const isOutBothWays = error.code === 'connection_failed' && isConnectionFailure(sqlError);
+      throw isOutBothWays ? error : sqlError;
+    });
     return { ...opened, reason: `reading over plain SQL (source "sql"): ${error.message}` };
   }
+}
+
+function isConnectionFailure(thrown: unknown): boolean {
+  return thrown instanceof ConvoyError && thrown.code === 'connection_failed';
 }
 
 function maySpeakSql({ code, sqlState = '' }: ConvoyError): boolean {

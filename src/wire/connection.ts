@@ -9,6 +9,7 @@ import net from 'node:net';
 import pg from 'pg';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
+import { connectFailure, type ConnectFailure } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
 import { isUnixSocket, lookupPassword } from './conninfo.js';
 import { FrameWalker } from './frames.js';
@@ -360,15 +361,20 @@ export class ServerConnection implements AsyncDisposable {
 }
 
 function connectError(settings: ConnectionSettings, error: unknown): ConvoyError {
-  const known = error instanceof ConvoyError ? error : undefined;
-  const cause = isServerError(error)
-    ? serverError(error, 'connection_failed')
-    : asConvoyError(error, 'connection_failed');
-  if (known !== undefined && known.code !== 'connection_failed' && known.code !== 'connection_lost')
-    return known;
-  const { sqlState, hint } = cause;
-  const message = `connection to ${describeServer(settings)} failed: ${cause.message}`;
-  return new ConvoyError('connection_failed', message, { sqlState, hint, cause: error });
+  const { message, hint, sqlState } = connectCause(settings, error);
+  if (error instanceof ConvoyError && error.code !== 'connection_failed' && error.code !== 'connection_lost')
+    return error;
+  const text = `connection to ${describeServer(settings)} failed: ${message}`;
+  return new ConvoyError('connection_failed', text, { sqlState, hint, cause: error });
+}
+
+function connectCause(
+  settings: ConnectionSettings,
+  error: unknown,
+): ConnectFailure & { readonly sqlState?: string | undefined } {
+  if (error instanceof ConvoyError) return { hint: undefined, ...error.toPlain() };
+  if (!isServerError(error)) return connectFailure(settings, error);
+  return { hint: undefined, ...serverError(error, 'connection_failed').toPlain() };
 }
 
 /** `server at "db1", port 5432`, or the socket's path, as libpq names it. */

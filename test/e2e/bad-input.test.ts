@@ -57,6 +57,12 @@ const CASES: readonly Case[] = [
     error: /failed: FATAL: +must be superuser or replication role to start walsender$/,
   },
   {
+    name: 'a role without REPLICATION, which may not read over SQL either',
+    env: { PGUSER: 'no_replication' },
+    extra: ['--source=auto'],
+    error: /failed: FATAL: +must be superuser or replication role to start walsender$/,
+  },
+  {
     name: 'a role without LOGIN',
     env: { PGUSER: 'no_login' },
     error: /failed: FATAL: +role "no_login" is not permitted to log in$/,
@@ -64,12 +70,19 @@ const CASES: readonly Case[] = [
   {
     name: 'an unknown host',
     address: () => ({ host: 'no-such-host.invalid', port: 5433 }),
-    error: /"no-such-host\.invalid"/,
+    error: /^connection to .* failed: could not translate host name "no-such-host\.invalid" to address: /,
   },
   {
     name: 'a port that nobody listens on',
     address: async () => ({ host: '127.0.0.1', port: await unusedPort() }),
-    error: /^connection to server at "127\.0\.0\.1", port \d+ failed: .*(?:Connection refused|ECONNREFUSED)/,
+    error: /^connection to server at "127\.0\.0\.1", port \d+ failed: Connection refused$/,
+    hint: /is the server running on that host and accepting TCP\/IP connections\?$/,
+  },
+  {
+    name: 'a socket directory without a socket',
+    address: () => ({ host: '/tmp', port: 65_000 }),
+    error: /^connection to server on socket "\/tmp\/\.s\.PGSQL\.65000" failed: No such file or directory$/,
+    hint: /is the server running locally and accepting connections on that socket\?$/,
   },
   {
     name: 'a server that has no parallel commands',

@@ -49,7 +49,10 @@ interface Way {
 const WAYS: readonly Way[] = [
   {
     name: 'a keyword connection string',
-    args: ({ port }) => ['-d', `host=127.0.0.1 port=${port} user=${PGUSER} password='${PGPASSWORD}' sslmode=disable`],
+    args: ({ port }) => [
+      '-d',
+      `host=127.0.0.1 port=${port} user=${PGUSER} password='${PGPASSWORD}' sslmode=disable`,
+    ],
     env: () => ({}),
   },
   {
@@ -63,14 +66,27 @@ const WAYS: readonly Way[] = [
   },
   {
     name: 'options, which win over a connection string',
-    args: ({ host, port }) => ['-d', 'host=no-such-host.invalid port=1', '-h', host, '-p', String(port), '-U', PGUSER],
+    args: ({ host, port }) => [
+      '-d',
+      'host=no-such-host.invalid port=1',
+      '-h',
+      host,
+      '-p',
+      String(port),
+      '-U',
+      PGUSER,
+    ],
     env: () => ({ PGPASSWORD }),
   },
   {
     name: 'a service, and a password file whose line is for replication',
     args: () => ['-d', 'service=convoy'],
     env: async (t, { host, port }) => ({
-      PGSERVICEFILE: await secretFile(t, 'services', `[convoy]\nhost=${host}\nport=${port}\nuser=${PGUSER}\n`),
+      PGSERVICEFILE: await secretFile(
+        t,
+        'services',
+        `[convoy]\nhost=${host}\nport=${port}\nuser=${PGUSER}\n`,
+      ),
       PGPASSFILE: await secretFile(
         t,
         'passwords',
@@ -107,7 +123,15 @@ test('sslmode=verify-full knows its server from any other', async (t) => {
   const [stranger] = await certificateFor(await temporaryDirectory(t), 'localhost');
   const serve = await startServe(t, stage.server, ['--tls-cert', certificate, '--tls-key', key]);
   const verified = { PGUSER, PGPASSWORD, PGSSLMODE: 'verify-full', PGSSLROOTCERT: certificate };
-  const args = (host: string): string[] => ['--source=walsender', '-h', host, '-p', String(serve.port), '-j', '2'];
+  const args = (host: string): string[] => [
+    '--source=walsender',
+    '-h',
+    host,
+    '-p',
+    String(serve.port),
+    '-j',
+    '2',
+  ];
 
   const target = await newTarget(t);
   const result = await backupWith(t, target, args('localhost'), verified);
@@ -115,15 +139,19 @@ test('sslmode=verify-full knows its server from any other', async (t) => {
 
   const refused = await newTarget(t);
   assertFailed(await backupWith(t, refused, args('127.0.0.1'), verified), {
-    error: /^connection to server at "127\.0\.0\.1", port \d+ failed: server certificate for "DNS:localhost" does not match host name "127\.0\.0\.1"$/,
+    error:
+      /^connection to server at "127\.0\.0\.1", port \d+ failed: server certificate for "DNS:localhost" does not match host name "127\.0\.0\.1"$/,
   });
   assertFailed(await backupWith(t, refused, args('localhost'), { ...verified, PGSSLROOTCERT: stranger }), {
     error: /^connection to server at "localhost", port \d+ failed: .*certificate/,
   });
-  assertFailed(await backupWith(t, refused, args('localhost'), { ...verified, PGSSLROOTCERT: '/no/such/file' }), {
-    error: /root certificate file "\/no\/such\/file" does not exist$/,
-    hint: /sslrootcert=system/,
-  });
+  assertFailed(
+    await backupWith(t, refused, args('localhost'), { ...verified, PGSSLROOTCERT: '/no/such/file' }),
+    {
+      error: /root certificate file "\/no\/such\/file" does not exist$/,
+      hint: /sslrootcert=system/,
+    },
+  );
   await assertAbsent(refused);
 });
 

@@ -105,7 +105,9 @@ for (const { name, extra, stallAfterBytes, reached } of PHASES) {
     test(`${signal} ends a backup that ${name}`, async (t) => {
       await makeDirtyPages();
       const proxy = await FaultyProxy.start(t, stage.serve, (index) =>
-        index === 0 && stallAfterBytes !== undefined ? { kind: 'stall', afterBytes: stallAfterBytes } : undefined,
+        index === 0 && stallAfterBytes !== undefined
+          ? { kind: 'stall', afterBytes: stallAfterBytes }
+          : undefined,
       );
       const target = await newTarget(t);
       const running = startBackup(t, proxy, target, ['-v', ...extra]);
@@ -170,7 +172,9 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const killedAt = performance.now();
     process.kill(serve.pid, signal);
     // its session processes take their leave even where it could not
-    assertFailed(await running.ended, { error: /^FATAL: +terminating connection due to administrator command$/ });
+    assertFailed(await running.ended, {
+      error: /^FATAL: +terminating connection due to administrator command$/,
+    });
     assert.ok(performance.now() - killedAt < END_LIMIT_MS);
     await assertAbsent(target);
     await until('its processes have ended', () => processes.every((pid) => !isRunning(pid)));

@@ -82,14 +82,22 @@ for (const initdbArguments of [[], ['--allow-group-access']]) {
     const place = await server.makeDirectory(path.join(await temporaryDirectory(t), 'space'));
     await sql(server, `CREATE TABLESPACE space LOCATION '${place}'`);
     await sql(server, 'CREATE TABLE far TABLESPACE space AS SELECT n FROM generate_series(1, 1000) n');
-    await sql(server, 'CREATE UNLOGGED TABLE passing TABLESPACE space AS SELECT n FROM generate_series(1, 1000) n');
+    await sql(
+      server,
+      'CREATE UNLOGGED TABLE passing TABLESPACE space AS SELECT n FROM generate_series(1, 1000) n',
+    );
     await addOddities(stage);
     const umask = process.umask(0o027);
     cleanup(t, () => void process.umask(umask));
 
     for (const wal of ['fetch', 'none'] as const) {
       const root = await temporaryDirectory(t);
-      const options = (who: string): string[] => ['-X', wal, '-T', `${place}=${path.join(root, who, 'space')}`];
+      const options = (who: string): string[] => [
+        '-X',
+        wal,
+        '-T',
+        `${place}=${path.join(root, who, 'space')}`,
+      ];
       for (const who of ['theirs', 'ours']) await fs.mkdir(path.join(root, who));
       const theirs = await run(command, [
         ...['-D', path.join(root, 'theirs', 'data'), '-d', server.conninfo, '-c', 'fast', '-N'],
@@ -104,7 +112,8 @@ for (const initdbArguments of [[], ['--allow-group-access']]) {
           ['theirs', 'ours'].map(async (who) => {
             const tree = await readTree(path.join(root, who, part));
             return [...tree].map(([name, entry]) => {
-              const content = entry.type === 'link' ? path.relative(path.join(root, who), entry.content) : entry.content;
+              const content =
+                entry.type === 'link' ? path.relative(path.join(root, who), entry.content) : entry.content;
               return [name, { ...entry, content }] as const;
             });
           }),
@@ -114,7 +123,11 @@ for (const initdbArguments of [[], ['--allow-group-access']]) {
       const [expected, actual] = await Promise.all(
         ['theirs', 'ours'].map((who) => readManifest(path.join(root, who, 'data'))),
       );
-      assert.deepEqual(comparableManifest(actual ?? new Map()), comparableManifest(expected ?? new Map()), wal);
+      assert.deepEqual(
+        comparableManifest(actual ?? new Map()),
+        comparableManifest(expected ?? new Map()),
+        wal,
+      );
     }
   });
 }

@@ -27,7 +27,10 @@ let stage: Stage;
 before(async () => {
   stage = await setStage(scope);
   await addTable(stage.server, 'bulk', 30);
-  await sql(stage.server, 'CREATE TABLE ledger AS SELECT id, id::text AS payload FROM generate_series(1, 1000) id');
+  await sql(
+    stage.server,
+    'CREATE TABLE ledger AS SELECT id, id::text AS payload FROM generate_series(1, 1000) id',
+  );
 });
 
 test('a connection that is cut in the middle of a file costs one repetition, and the backup is good', async (t) => {
@@ -74,7 +77,8 @@ test('a serve that has no room for the workers is named', async (t) => {
   const serve = await startServe(t, stage.server, ['--max-connections', '1']);
   const target = await newTarget(t);
   assertFailed(await takeBackup(serve, target, ['-j', '2']), {
-    error: /^connection to server at "127\.0\.0\.1", port \d+ failed: FATAL: +sorry, too many clients already$/,
+    error:
+      /^connection to server at "127\.0\.0\.1", port \d+ failed: FATAL: +sorry, too many clients already$/,
   });
   await assertAbsent(target);
   await untilOutOfBackupMode(stage.server);

@@ -44,7 +44,10 @@ before(async () => {
   ];
   for (const [index, place] of places.entries()) {
     await sql(server, `CREATE TABLESPACE space${index} LOCATION '${place}'`);
-    await sql(server, `CREATE TABLE far${index} TABLESPACE space${index} AS SELECT n FROM generate_series(1, 999) n`);
+    await sql(
+      server,
+      `CREATE TABLE far${index} TABLESPACE space${index} AS SELECT n FROM generate_series(1, 999) n`,
+    );
   }
 });
 
@@ -68,18 +71,25 @@ test('a directory that is not empty is refused, and left as it is', async (t) =>
 test('a file and a link to nowhere are refused, and left as they are', async (t) => {
   const target = await newTarget(t);
   await fs.writeFile(target, 'do not touch');
-  assertFailed(await takeBackup(stage.serve, target), { error: /"[^"]*\/backup" exists but is not a directory$/ });
+  assertFailed(await takeBackup(stage.serve, target), {
+    error: /"[^"]*\/backup" exists but is not a directory$/,
+  });
   assert.equal(await fs.readFile(target, 'utf8'), 'do not touch');
 
   const link = await newTarget(t);
   await fs.symlink('nowhere', link);
-  assertFailed(await takeBackup(stage.serve, link, mapped(...(await twoTargets(t)))), { error: /"[^"]*\/backup"/ });
+  assertFailed(await takeBackup(stage.serve, link, mapped(...(await twoTargets(t)))), {
+    error: /"[^"]*\/backup"/,
+  });
   assert.equal(await fs.readlink(link), 'nowhere');
 });
 
 test('a parent that may not be written to is named', async (t) => {
   const account = await serverAccount();
-  if (!(await canEnter(path.dirname(PROGRAM), account)) || !(await canEnter(path.dirname(process.execPath), account))) {
+  if (
+    !(await canEnter(path.dirname(PROGRAM), account)) ||
+    !(await canEnter(path.dirname(process.execPath), account))
+  ) {
     t.skip('the program is out of reach for other accounts');
     return;
   }
@@ -106,7 +116,10 @@ test('a tablespace whose place is not empty is refused, and nothing is touched',
 
   // without -T it would go where the server has it
   const unmapped = await takeBackup(stage.serve, target);
-  assertFailed(unmapped, { ...expected, error: new RegExp(`^directory "${places[0]}" exists but is not empty$`) });
+  assertFailed(unmapped, {
+    ...expected,
+    error: new RegExp(`^directory "${places[0]}" exists but is not empty$`),
+  });
   await assertAbsent(target);
   await untilOutOfBackupMode(stage.server);
   assert.deepEqual(await sql(stage.server, 'SELECT count(*)::int AS count FROM far0'), [{ count: 999 }]);
@@ -131,7 +144,11 @@ test('tablespaces that would lie in each other are refused', async (t) => {
 test('a mapping for a tablespace that is not there is a warning', async (t) => {
   const target = await newTarget(t);
   const [one, two] = await twoTargets(t);
-  const result = await takeBackup(stage.serve, target, [...mapped(one, two), '-T', '/no/such/place=/elsewhere']);
+  const result = await takeBackup(stage.serve, target, [
+    ...mapped(one, two),
+    '-T',
+    '/no/such/place=/elsewhere',
+  ]);
   assert.equal(result.status, 0, result.stderr);
   assert.match(result.stderr, /^pgconvoy: warning: .*"\/no\/such\/place".*$/m);
   const links = await fs.readdir(path.join(target, 'pg_tblspc'));
@@ -145,7 +162,9 @@ test('a disk that is too small is named before anything is copied', async (t) =>
   const [one, two] = await twoTargets(t);
   const deep = path.join(disk, 'as', 'deep', 'as', 'this');
   const result = await takeBackup(stage.serve, deep, mapped(one, two));
-  assertFailed(result, { error: new RegExp(`^not enough free space at "${disk}": \\d+ MB are needed, 4 MB are free$`) });
+  assertFailed(result, {
+    error: new RegExp(`^not enough free space at "${disk}": \\d+ MB are needed, 4 MB are free$`),
+  });
   assert.deepEqual(await fs.readdir(disk), []);
   await assertAbsent(one);
   await untilOutOfBackupMode(stage.server);
@@ -174,7 +193,9 @@ test('a disk that is full when WAL comes ends a backup, too', async (t) => {
   if (disk === undefined) return;
   const target = path.join(disk, 'backup');
   const result = await takeBackup(stage.serve, target, mapped(...(await twoTargets(t))));
-  assertFailed(result, { error: /^could not write file "[^"]+\/pg_wal\/[0-9A-F]{24}": No space left on device$/ });
+  assertFailed(result, {
+    error: /^could not write file "[^"]+\/pg_wal\/[0-9A-F]{24}": No space left on device$/,
+  });
   await assertAbsent(target);
   await untilOutOfBackupMode(stage.server);
 });
@@ -188,7 +209,10 @@ test('--no-clean leaves what there is of a failed backup, and says so', async (t
   assertFailed(result, { error: /No space left on device$/ });
   for (const directory of [target, one, two]) {
     const name = directory === target ? 'data directory' : 'tablespace directory';
-    assert.ok(result.stderr.includes(`pgconvoy: ${name} "${directory}" not removed at user's request\n`), result.stderr);
+    assert.ok(
+      result.stderr.includes(`pgconvoy: ${name} "${directory}" not removed at user's request\n`),
+      result.stderr,
+    );
     assert.ok((await fs.readdir(directory)).length > 0);
   }
   await assertAbsent(path.join(target, 'backup_manifest'));
@@ -226,9 +250,14 @@ async function backupOntoFillingDisk(
 async function smallDisk(t: TestContext, bytes: number): Promise<string | undefined> {
   const disk = path.join(await temporaryDirectory(t), 'disk');
   await fs.mkdir(disk);
-  const mounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${Math.ceil(bytes / 1024)}k`, 'pgconvoy-test', disk]).catch(
-    (error: unknown) => ({ status: null, stderr: String(error) }),
-  );
+  const mounted = await run('mount', [
+    '-t',
+    'tmpfs',
+    '-o',
+    `size=${Math.ceil(bytes / 1024)}k`,
+    'pgconvoy-test',
+    disk,
+  ]).catch((error: unknown) => ({ status: null, stderr: String(error) }));
   if (mounted.status === 0) {
     cleanup(t, async () => {
       await run('umount', [disk]);

@@ -23,7 +23,10 @@ test("with the WAL of its server's pg_wal, a backup without WAL starts", async (
   const target = await newTarget(t);
   const result = await takeBackup(serve, target, ['-X', 'none', '-v']);
   assert.equal(result.status, 0, result.stderr);
-  assert.match(result.stderr, /^pgconvoy: WAL archiving is not enabled; you must ensure that all required WAL/m);
+  assert.match(
+    result.stderr,
+    /^pgconvoy: WAL archiving is not enabled; you must ensure that all required WAL/m,
+  );
   const stopLsn = /write-ahead log end point: (\S+)/.exec(result.stderr)?.[1] ?? '';
   await workload.stop();
   assert.deepEqual(await walOf(target), []);

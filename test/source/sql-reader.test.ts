@@ -95,7 +95,7 @@ async function read(
   const taken: Taken[] = [];
   let open: { index: number; file: ReadFile; chunks: Buffer[] } | undefined;
   const receiver: FileReceiver = {
-    begin: (index, file) => (open = { index, file, chunks: [] }),
+    begin: (index, begun) => (open = { index, file: begun, chunks: [] }),
     data(chunk) {
       open?.chunks.push(Buffer.from(chunk));
       return undefined;

@@ -110,7 +110,8 @@ export class ProxiedConnection {
     if (this.#frozen || this.#stalled) return;
     this.#bytes += chunk.length;
     if (!this.#client.write(chunk)) this.#server.pause();
-    if (this.#fault?.afterBytes !== undefined && this.#bytes >= this.#fault.afterBytes) this.#spoil(this.#fault);
+    if (this.#fault?.afterBytes !== undefined && this.#bytes >= this.#fault.afterBytes)
+      this.#spoil(this.#fault);
   }
 
   #spoil({ kind }: Fault): void {
