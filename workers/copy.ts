@@ -4,12 +4,12 @@
  */
 import { BroadcastChannel, workerData } from 'node:worker_threads';
 import { CopyWorker } from '../src/copy/copy-worker.js';
-import type { CopyOutcome, CopySettings, WorkerTask } from '../src/copy/messages.js';
+import type { CopyOutcome, WorkerStart, WorkerTask } from '../src/copy/messages.js';
 
-const settings = workerData as CopySettings;
-const worker = new CopyWorker(settings);
+const { cancelChannel } = workerData as WorkerStart;
+const worker = new CopyWorker();
 
-const cancel = new BroadcastChannel(settings.cancelChannel);
+const cancel = new BroadcastChannel(cancelChannel);
 cancel.onmessage = () => worker.cancel();
 cancel.unref();
 

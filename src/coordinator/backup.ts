@@ -3,6 +3,7 @@
  * Whoever starts a backup owns its end: on every way out the server leaves backup mode, the threads are gone, and
  * a target that is not complete is removed.
  */
+import type { CopySettings } from '../copy/messages.js';
 import type { CopyTools } from '../copy/paced-file.js';
 import { ProgressCounters } from '../copy/progress-counters.js';
 import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
@@ -57,7 +58,7 @@ class BackupRun {
   readonly #target: BackupTarget;
   readonly #counters = new ProgressCounters();
   readonly #rateBudget: RateBudget = createRateBudget();
-  #pool: WorkerPool | undefined;
+  readonly #pool: WorkerPool;
   /** Set once, by whatever ends the backup early. */
   #failure: ConvoyError | undefined;
   #vanishedFiles = 0;
@@ -68,6 +69,7 @@ class BackupRun {
     this.#events = events;
     this.#opened = opened;
     this.#target = target;
+    this.#pool = new WorkerPool(options.jobs);
   }
 
   async complete(signal: AbortSignal): Promise<BackupReport> {
@@ -78,7 +80,7 @@ class BackupRun {
     if (signal.aborted) abort();
     try {
       const report = await this.#steps();
-      await this.#pool?.stop();
+      await this.#pool.stop();
       return report;
     } catch (error) {
       // what a step says once it was made to fail is not the cause
@@ -126,28 +128,26 @@ class BackupRun {
   }
 
   async #copy(started: StartedBackup, spec: TargetSpec, tasks: CopyTask[], list: FileList): Promise<void> {
-    const { jobs, maxRateBytesPerSecond, verifyPageChecksums } = this.#options;
+    const { maxRateBytesPerSecond, verifyPageChecksums } = this.#options;
     this.#throwIfFailed();
-    this.#pool = new WorkerPool(
-      {
-        source: this.#opened.spec,
-        target: spec,
-        startLsn: started.startLsn,
-        algorithm: this.#options.manifestChecksums ?? 'NONE',
-        verifyPageChecksums,
-        rate:
-          maxRateBytesPerSecond === undefined
-            ? undefined
-            : { budget: this.#rateBudget, bytesPerSecond: maxRateBytesPerSecond },
-        progress: this.#counters.memory,
-      },
-      Math.min(jobs, Math.max(tasks.length, 1)),
-    );
+    const rate =
+      maxRateBytesPerSecond === undefined
+        ? undefined
+        : { budget: this.#rateBudget, bytesPerSecond: maxRateBytesPerSecond };
+    const settings: CopySettings = {
+      source: this.#opened.spec,
+      target: spec,
+      startLsn: started.startLsn,
+      algorithm: this.#options.manifestChecksums ?? 'NONE',
+      verifyPageChecksums,
+      rate,
+      progress: this.#counters.memory,
+    };
     const totals = { bytes: sumOfSizes(list), files: list.files.length };
     const ranges = new RangeAssembly(tasks);
     this.#events.copyStarted(totals, () => this.#counters.read());
     try {
-      await this.#pool.copyAll(tasks, (outcome) => this.#noteCopied(outcome, ranges));
+      await this.#pool.copyAll(settings, tasks, (outcome) => this.#noteCopied(outcome, ranges));
     } finally {
       this.#events.copyEnded();
     }
@@ -200,7 +200,7 @@ class BackupRun {
     if (!this.#options.sync) return;
     this.#events.detail('syncing data to disk ...');
     const paths = [...list.files.map((file) => file.target), ...stopFiles.paths, BACKUP_LABEL_PATH];
-    await this.#target.sync(paths, async (absolute) => await this.#pool?.syncAll(absolute));
+    await this.#target.sync(paths, (absolute) => this.#pool.syncAll(absolute));
   }
 
   #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
@@ -216,7 +216,7 @@ class BackupRun {
       timeline: startTimeline,
       copied: this.#counters.read(),
       vanishedFiles: this.#vanishedFiles,
-      retries: this.#pool?.retries ?? 0,
+      retries: this.#pool.retries,
       hasBadPages: this.#hasBadPages,
     };
   }
@@ -236,7 +236,7 @@ class BackupRun {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     this.#opened.source.destroy();
-    void this.#pool?.stop();
+    void this.#pool.stop();
   }
 
   #throwIfFailed(): void {
@@ -246,7 +246,7 @@ class BackupRun {
   /** @returns the error to report */
   async #cleanUp(error: ConvoyError): Promise<ConvoyError> {
     this.#opened.source.destroy();
-    await this.#pool?.stop();
+    await this.#pool.stop();
     if (this.#options.keepOnFailure) {
       for (const [index, directory] of this.#target.directories.entries()) {
         const which = index === 0 ? 'data directory' : 'tablespace directory';

@@ -10,7 +10,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
 import { assertNever } from '../assert-never.js';
-import type { CopyOutcome, CopySettings, WorkerTask } from '../copy/messages.js';
+import type { CopyOutcome, CopySettings, WorkerStart, WorkerTask } from '../copy/messages.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
@@ -36,7 +36,8 @@ export class WorkerPool {
   #stopping: Promise<void> | undefined;
   #retries = 0;
 
-  constructor(settings: Omit<CopySettings, 'cancelChannel'>, jobs: number) {
+  /** Starts the threads; they are ready when the backup has started on the server. */
+  constructor(jobs: number) {
     // each job that waits listens
     setMaxListeners(0, this.#stopped.signal);
     const cancelChannel = `pgconvoy-${randomUUID()}`;
@@ -50,7 +51,7 @@ export class WorkerPool {
       maxThreads: jobs,
       // the default parks a thread between tasks, and with it the connection that it holds
       atomics: 'disabled',
-      workerData: { ...settings, cancelChannel } satisfies CopySettings,
+      workerData: { cancelChannel } satisfies WorkerStart,
     });
     // a thread that broke while it had nothing to do; and, once stopped, an answer that came too late
     this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
@@ -61,8 +62,12 @@ export class WorkerPool {
   }
 
   /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */
-  async copyAll(tasks: readonly CopyTask[], onCopied: (outcome: CopiedOutcome) => void): Promise<void> {
-    await this.#all(tasks, async (task) => onCopied(await this.#copy(task)));
+  async copyAll(
+    settings: CopySettings,
+    tasks: readonly CopyTask[],
+    onCopied: (outcome: CopiedOutcome) => void,
+  ): Promise<void> {
+    await this.#all(tasks, async (task) => onCopied(await this.#copy(settings, task)));
   }
 
   /** fsyncs files. @throws ConvoyError */
@@ -115,8 +120,8 @@ export class WorkerPool {
     }
   }
 
-  async #copy(task: CopyTask): Promise<CopiedOutcome> {
-    const message = { kind: 'copy', task: { files: task.files } } as const;
+  async #copy(settings: CopySettings, task: CopyTask): Promise<CopiedOutcome> {
+    const message = { kind: 'copy', settings, task: { files: task.files } } as const;
     for (let retry = 0; ; retry += 1) {
       const outcome = await this.#run(message, retry < RETRY_DELAYS_MS.length);
       if (outcome.kind === 'copied') return outcome;

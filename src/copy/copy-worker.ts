@@ -24,21 +24,9 @@ const NOTHING_COPIED = {
 } as const;
 
 export class CopyWorker {
-  readonly #settings: CopySettings;
-  readonly #tools: CopyTools;
+  #tools: CopyTools | undefined;
   #reader: FileReader | undefined;
   #cancelled = false;
-
-  constructor(settings: CopySettings) {
-    const { rate } = settings;
-    this.#settings = settings;
-    this.#tools = {
-      target: openTarget(settings.target),
-      algorithm: settings.algorithm,
-      rate: rate === undefined ? undefined : new RateLimit(rate.budget, rate.bytesPerSecond),
-      progress: new ProgressCounters(settings.progress),
-    };
-  }
 
   /** Drops the connection, at once; what runs ends as failed. */
   cancel(): void {
@@ -49,7 +37,7 @@ export class CopyWorker {
   async run(task: WorkerTask): Promise<CopyOutcome> {
     switch (task.kind) {
       case 'copy':
-        return await this.#copy(task.task);
+        return await this.#copy(task.settings, task.task);
       case 'sync':
         return this.#sync(task.paths);
       default:
@@ -57,9 +45,9 @@ export class CopyWorker {
     }
   }
 
-  async #copy(task: CopyTaskMessage): Promise<CopyOutcome> {
+  async #copy(settings: CopySettings, task: CopyTaskMessage): Promise<CopyOutcome> {
     try {
-      this.#reader ??= await openReader(this.#settings.source);
+      this.#reader ??= await openReader(settings.source);
     } catch (error) {
       // a server that is out of connections, or restarting a proxy, may have room a moment later
       return { kind: 'connection_lost', error: asConvoyError(error, 'connection_failed').toPlain() };
@@ -68,7 +56,8 @@ export class CopyWorker {
       this.#reader.destroy();
       return { kind: 'failed', error: new ConvoyError('cancelled', 'the backup was cancelled').toPlain() };
     }
-    const { startLsn, verifyPageChecksums } = this.#settings;
+    const { startLsn, verifyPageChecksums } = settings;
+    this.#tools ??= toolsOf(settings);
     const outcome = await copyTask(task, this.#reader, { startLsn, verifyPageChecksums }, this.#tools);
     if (outcome.kind !== 'copied') {
       this.#reader.destroy();
@@ -85,6 +74,15 @@ export class CopyWorker {
       return failure(error);
     }
   }
+}
+
+function toolsOf({ target, algorithm, rate, progress }: CopySettings): CopyTools {
+  return {
+    target: openTarget(target),
+    algorithm,
+    rate: rate === undefined ? undefined : new RateLimit(rate.budget, rate.bytesPerSecond),
+    progress: new ProgressCounters(progress),
+  };
 }
 
 function failure(error: unknown): CopyOutcome {

@@ -10,7 +10,13 @@ import type { SourceSpec } from '../source/open-source.js';
 import type { FileToRead } from '../source/source.js';
 import type { TargetSpec } from '../target/target.js';
 
-/** The same for all tasks of a backup; handed to each thread when it starts. */
+/** What a thread is given when it starts: before the backup has started, so that starting costs no time. */
+export interface WorkerStart {
+  /** BroadcastChannel on which the coordinator says that everything is to end. */
+  readonly cancelChannel: string;
+}
+
+/** The same for all tasks of a backup; comes with each of them, a thread takes the first. */
 export interface CopySettings {
   readonly source: SourceSpec;
   readonly target: TargetSpec;
@@ -21,8 +27,6 @@ export interface CopySettings {
   readonly rate: { readonly budget: SharedArrayBuffer; readonly bytesPerSecond: number } | undefined;
   /** Bytes and files done so far, by all threads: copy/progress-counters.ts. */
   readonly progress: SharedArrayBuffer;
-  /** BroadcastChannel on which the coordinator says that everything is to end. */
-  readonly cancelChannel: string;
 }
 
 /** As a file, but size and checksum are those of the part. */
@@ -48,7 +52,7 @@ export type CopyOutcome =
 
 /** What a worker can be asked for. */
 export type WorkerTask =
-  | { readonly kind: 'copy'; readonly task: CopyTaskMessage }
+  | { readonly kind: 'copy'; readonly settings: CopySettings; readonly task: CopyTaskMessage }
   | { readonly kind: 'sync'; readonly paths: readonly string[] };
 
 export interface CopyTaskMessage {

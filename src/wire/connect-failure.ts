@@ -30,20 +30,13 @@ export function connectFailure(settings: ConnectionSettings, error: unknown): Co
   if (!(first instanceof Error)) return { message: String(first), hint: undefined };
   const { code = '', syscall } = first as NodeJS.ErrnoException;
   const message = SYSTEM_REASONS[code] ?? first.message;
-  switch (syscall) {
-    case 'getaddrinfo':
-      return {
-        message: `could not translate host name "${settings.host}" to address: ${message}`,
-        hint: undefined,
-      };
-    case 'connect':
-      return {
-        message,
-        hint: isUnixSocket(settings)
-          ? 'is the server running locally and accepting connections on that socket?'
-          : 'is the server running on that host and accepting TCP/IP connections?',
-      };
-    default:
-      return { message, hint: undefined };
+  if (syscall === 'getaddrinfo') {
+    const unknown = `could not translate host name "${settings.host}" to address: ${message}`;
+    return { message: unknown, hint: undefined };
   }
+  if (syscall !== 'connect') return { message, hint: undefined };
+  const hint = isUnixSocket(settings)
+    ? 'is the server running locally and accepting connections on that socket?'
+    : 'is the server running on that host and accepting TCP/IP connections?';
+  return { message, hint };
 }
