@@ -109,11 +109,11 @@ for (const { name, env = {}, extra = [], address = () => stage.serve, ...expecte
 test('a directory that was there before is left as it was', async (t) => {
   const target = await newTarget(t);
   await fs.mkdir(target, { mode: 0o750 });
-  const before = await fs.stat(target);
+  const found = await fs.stat(target);
   const result = await takeBackup(stage.serve, target, [], { PGPASSWORD: 'guessed' });
   assertFailed(result, { error: REFUSED('backup') });
-  const after = await fs.stat(target);
-  assert.deepEqual([after.ino, after.mode, after.mtimeMs], [before.ino, before.mode, before.mtimeMs]);
+  const left = await fs.stat(target);
+  assert.deepEqual([left.ino, left.mode, left.mtimeMs], [found.ino, found.mode, found.mtimeMs]);
 });
 
 const USAGE: readonly (readonly [args: readonly string[], error: RegExp])[] = [

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { before, test } from 'node:test';
+import { before, test, type TestContext } from 'node:test';
 import { fileScope, until } from '../server/test-serve.js';
 import { FaultyProxy } from '../support/faulty-proxy.js';
 import { startServe } from '../support/pgconvoy.js';
@@ -41,9 +41,9 @@ before(async () => {
 });
 
 /** Queries of the sessions that a backup has on the server itself. */
-async function backupQueries(): Promise<string[]> {
+async function backupQueries({ server }: Stage): Promise<string[]> {
   const rows = await sql<{ query: string }>(
-    stage.server,
+    server,
     "SELECT query FROM pg_stat_activity WHERE application_name LIKE 'pgconvoy%' AND state = 'active'",
   );
   return rows.map(({ query }) => query);
@@ -55,28 +55,28 @@ interface Phase {
   /** The coordinator's connection stops passing anything to it once this many bytes have come. */
   readonly stallAfterBytes?: number;
   /** Returns when the backup is in the middle of it. */
-  readonly reached: (running: RunningBackup, target: string, proxy: FaultyProxy) => Promise<void>;
+  readonly reached: (running: RunningBackup, at: Stage, target: string, proxy: FaultyProxy) => Promise<void>;
 }
 
 const PHASES: readonly Phase[] = [
   {
     name: 'waits for a spread checkpoint',
     extra: ['-c', 'spread'],
-    reached: async (running) => {
+    reached: async (running, at) => {
       await running.printed(/waiting for checkpoint to complete/);
       await until('the server runs the checkpoint', async () =>
-        (await backupQueries()).some((query) => query.includes('pg_backup_start')),
+        (await backupQueries(at)).some((query) => /backup_start|start_backup/.test(query)),
       );
     },
   },
-  { name: 'copies', extra: ['-r', '1M'], reached: (running, target) => untilCopying(running, target) },
+  { name: 'copies', extra: ['-r', '1M'], reached: (running, _at, target) => untilCopying(running, target) },
   {
     name: 'waits for the archive',
     extra: ['-X', 'none'],
-    reached: async (running) => {
+    reached: async (running, at) => {
       await running.printed(/waiting for the server to finish the base backup/);
       await until('the server waits for the archiver', async () =>
-        (await backupQueries()).some((query) => query.includes('pg_backup_stop')),
+        (await backupQueries(at)).some((query) => /backup_stop|stop_backup/.test(query)),
       );
     },
   },
@@ -85,7 +85,7 @@ const PHASES: readonly Phase[] = [
     extra: [],
     // the file list is far smaller, a segment larger
     stallAfterBytes: 4 * 1024 * 1024,
-    reached: async (_running, target, proxy) => {
+    reached: async (_running, _at, target, proxy) => {
       const coordinator = await proxy.connection(0);
       await coordinator.struck;
       await until('a segment has begun', async () =>
@@ -95,30 +95,43 @@ const PHASES: readonly Phase[] = [
   },
 ];
 
-async function makeDirtyPages(): Promise<void> {
-  await sql(stage.server, 'DROP TABLE IF EXISTS dirty');
-  await sql(stage.server, "CREATE TABLE dirty AS SELECT repeat('x', 500) FROM generate_series(1, 20000)");
+async function makeDirtyPages({ server }: Stage): Promise<void> {
+  await sql(server, 'DROP TABLE IF EXISTS dirty');
+  await sql(server, "CREATE TABLE dirty AS SELECT repeat('x', 500) FROM generate_series(1, 20000)");
 }
 
-for (const { name, extra, stallAfterBytes, reached } of PHASES) {
+/** Ends a backup in this phase and looks at what it leaves. */
+async function interrupt(
+  t: TestContext,
+  at: Stage,
+  { extra, stallAfterBytes, reached }: Phase,
+  signal: NodeJS.Signals,
+): Promise<void> {
+  await makeDirtyPages(at);
+  const proxy = await FaultyProxy.start(t, at.serve, (index) =>
+    index === 0 && stallAfterBytes !== undefined ? { kind: 'stall', afterBytes: stallAfterBytes } : undefined,
+  );
+  const target = await newTarget(t);
+  const running = startBackup(t, proxy, target, ['-v', ...extra]);
+  await reached(running, at, target, proxy);
+  const { afterMs, ...result } = await running.endBy(signal);
+  assertFailed(result, { error: new RegExp(`^interrupted by ${signal}$`) });
+  assert.ok(afterMs < END_LIMIT_MS, `${afterMs} ms`);
+  await assertAbsent(target);
+  await untilOutOfBackupMode(at.server);
+}
+
+for (const phase of PHASES) {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    test(`${signal} ends a backup that ${name}`, async (t) => {
-      await makeDirtyPages();
-      const proxy = await FaultyProxy.start(t, stage.serve, (index) =>
-        index === 0 && stallAfterBytes !== undefined
-          ? { kind: 'stall', afterBytes: stallAfterBytes }
-          : undefined,
-      );
-      const target = await newTarget(t);
-      const running = startBackup(t, proxy, target, ['-v', ...extra]);
-      await reached(running, target, proxy);
-      const { afterMs, ...result } = await running.endBy(signal);
-      assertFailed(result, { error: new RegExp(`^interrupted by ${signal}$`) });
-      assert.ok(afterMs < END_LIMIT_MS, `${afterMs} ms`);
-      await assertAbsent(target);
-      await untilOutOfBackupMode(stage.server);
-    });
+    test(`${signal} ends a backup that ${phase.name}`, (t) => interrupt(t, stage, phase, signal));
   }
+}
+
+for (const major of [13, 18] as const) {
+  test(`Ctrl-C takes PostgreSQL ${major} out of backup mode, too`, async (t) => {
+    const other = await setStage(t, { major, settings: SLOW });
+    for (const phase of PHASES) await interrupt(t, other, phase, 'SIGINT');
+  });
 }
 
 test('Ctrl-C ends a backup whose network has gone dead', async (t) => {

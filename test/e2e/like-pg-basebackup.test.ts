@@ -99,10 +99,8 @@ for (const initdbArguments of [[], ['--allow-group-access']]) {
         `${place}=${path.join(root, who, 'space')}`,
       ];
       for (const who of ['theirs', 'ours']) await fs.mkdir(path.join(root, who));
-      const theirs = await run(command, [
-        ...['-D', path.join(root, 'theirs', 'data'), '-d', server.conninfo, '-c', 'fast', '-N'],
-        ...options('theirs'),
-      ]);
+      const flags = ['-D', path.join(root, 'theirs', 'data'), '-d', server.conninfo, '-c', 'fast', '-N'];
+      const theirs = await run(command, [...flags, ...options('theirs')]);
       assert.equal(theirs.status, 0, theirs.stderr);
       const ours = await takeBackup(serve, path.join(root, 'ours', 'data'), options('ours'));
       assert.equal(ours.status, 0, ours.stderr);

@@ -60,12 +60,12 @@ test('a directory that is not empty is refused, and left as it is', async (t) =>
   const target = await newTarget(t);
   await fs.mkdir(target);
   await fs.writeFile(path.join(target, 'precious'), 'do not touch');
-  const before = await readTree(target);
+  const found = await readTree(target);
   assertFailed(await takeBackup(stage.serve, target), {
     error: /^directory ".*\/backup" exists but is not empty$/,
     hint: /remove or empty it/,
   });
-  assert.deepEqual(await readTree(target), before);
+  assert.deepEqual(await readTree(target), found);
 });
 
 test('a file and a link to nowhere are refused, and left as they are', async (t) => {
@@ -264,7 +264,7 @@ async function smallDisk(t: TestContext, bytes: number): Promise<string | undefi
     });
     return disk;
   }
-  t.skip(`a small file system cannot be mounted here: ${mounted.stderr.trim()}`);
+  t.skip(`a small file system cannot be mounted here: ${mounted.stderr.split('\n', 1)[0]}`);
   return undefined;
 }
 

@@ -41,8 +41,8 @@ export class ProxiedConnection {
     this.#server = server;
     this.#fault = fault;
     this.struck = new Promise((resolve) => (this.#strike = resolve));
-    client.on('data', (chunk) => this.#fromClient(chunk as Buffer));
-    server.on('data', (chunk) => this.#fromServer(chunk as Buffer));
+    client.on('data', (chunk) => this.#fromClient(chunk));
+    server.on('data', (chunk) => this.#fromServer(chunk));
     client.on('drain', () => {
       if (!this.#stalled && !this.#frozen) server.resume();
     });
