@@ -24,9 +24,6 @@ export const MAX_PATH_BYTES = 1024;
 /** The patch and basebackup.c write plain ustar names: 99 bytes and a terminator. */
 export const MAX_TAR_NAME_BYTES = 99;
 
-/** A relation segment is at most 1 GiB; other files in a data directory (logs, extensions' own) may be larger. */
-export const MAX_FILE_BYTES = 2 ** 53 - 1;
-
 /** backup_label and tablespace_map: a label of 1 KiB at most, a path of MAXPGPATH a tablespace. */
 export const MAX_LABEL_BYTES = 1 * MiB;
 
@@ -39,6 +36,15 @@ export const CONTROL_FILE_BYTES = 8192;
 
 /** A timeline history file: one short line a timeline; PostgreSQL has no limit, 16 MiB is 100,000 timelines. */
 export const MAX_HISTORY_FILE_BYTES = 16 * MiB;
+
+/** A server that is to send bytes of files and sends none for so long is taken for gone. */
+export const READ_SILENCE_MS = 60_000;
+
+/** A list comes row by row, however large the cluster. */
+export const LIST_SILENCE_MS = 600_000;
+
+/** Files and directories of one cluster: what fits into the memory of the client, not what PostgreSQL may have. */
+export const MAX_LISTED_ENTRIES = 16_000_000;
 
 /** BLCKSZ of every PostgreSQL that pgconvoy reads; a server built with another is refused. */
 export const PAGE_BYTES = 8192;

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
 import type { Requirement } from '../source/sql-requirements.js';
+import { ConvoyError } from '../errors.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';
 import { canonical, parseInteger } from './option-values.js';
@@ -39,6 +40,8 @@ async function runCheck(flags: CheckFlags): Promise<void> {
   const directory = flags.pgdata === undefined ? undefined : canonical(path.resolve(flags.pgdata));
   const options: CheckOptions = { connection, askPassword, jobs: flags.jobs, directory, signal };
   try {
+    if (flags.printGrants === '')
+      throw new ConvoyError('usage', 'option --print-grants needs the name of a role');
     if (flags.printGrants !== undefined) {
       process.stdout.write(await printableGrants(options, flags.printGrants));
       return;

@@ -1,7 +1,11 @@
 /* Messages to the user, on standard error, in the form of PostgreSQL's programs (src/common/logging.c). */
 
+/** What a server sent may end up here: nothing of it reaches the terminal as a control sequence. */
 function print(text: string): void {
-  process.stderr.write(`pgconvoy: ${text}\n`);
+  const plain = text.replaceAll(/\p{Cc}/gu, (control) =>
+    control === '\n' || control === '\t' ? control : '?',
+  );
+  process.stderr.write(`pgconvoy: ${plain}\n`);
 }
 
 export function printError(message: string): void {

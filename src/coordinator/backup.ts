@@ -165,8 +165,10 @@ class BackupRun {
       if (whole?.kind === 'complete') this.#target.addToManifest(whole.file);
       if (whole?.kind === 'vanished') this.#target.removeFile(whole.path);
     }
-    const gone = settled.filter((whole) => whole?.kind === 'vanished').length;
-    this.#vanishedFiles += gone + vanished.filter((path) => !ranges.wasCut(path)).length;
+    const uncut = vanished.filter((path) => !ranges.wasCut(path));
+    // an earlier try of the task, whose connection broke, may have begun it
+    for (const path of uncut) this.#target.removeFile(path);
+    this.#vanishedFiles += uncut.length + settled.filter((whole) => whole?.kind === 'vanished').length;
   }
 
   async #stop(started: StartedBackup, files: StopFiles): Promise<StoppedBackup> {
@@ -206,6 +208,9 @@ class BackupRun {
   #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
     this.#throwIfFailed();
     this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
+    if (this.#vanishedFiles > 0) {
+      this.#events.detail(`files that were gone before they could be read: ${this.#vanishedFiles}`);
+    }
     this.#events.detail('base backup completed');
   }
 

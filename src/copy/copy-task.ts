@@ -1,5 +1,5 @@
 /* What a worker does with one task: read its files, write them, say how it went. Called by workers/copy.ts. */
-import { asConvoyError } from '../errors.js';
+import { asConvoyError, type ConvoyError } from '../errors.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { FileReader, FileReceiver, ReadOptions } from '../source/source.js';
 import type { CopiedPart, CopyOutcome, CopyTaskMessage } from './messages.js';
@@ -36,7 +36,17 @@ export async function copyTask(
   } catch (error) {
     copy.abandon();
     const failure = asConvoyError(error, 'worker_failed');
-    const kind = failure.code === 'connection_lost' ? 'connection_lost' : 'failed';
+    const kind = mayBeTriedAgain(failure) ? 'connection_lost' : 'failed';
     return { kind, error: failure.toPlain() };
   }
+}
+
+/**
+ * A connection that broke, and statements that the server ended without the backup being to blame: cancelled by an
+ * administrator (57014), or in conflict with replay on a standby (40001).
+ */
+function mayBeTriedAgain({ code, sqlState }: ConvoyError): boolean {
+  return (
+    code === 'connection_lost' || (code === 'server_error' && (sqlState === '57014' || sqlState === '40001'))
+  );
 }

@@ -124,10 +124,10 @@ export class ServerAccess {
 
 /** Settings that do not exist in this release are passed over. */
 const WITHOUT_LIMITS = `
-  SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '2s' ELSE '0' END, false)
+  SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '2s' WHEN 'search_path' THEN '' ELSE '0' END, false)
   FROM pg_settings
   WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'transaction_timeout',
-    'idle_in_transaction_session_timeout', 'client_connection_check_interval')`;
+    'idle_in_transaction_session_timeout', 'client_connection_check_interval', 'search_path')`;
 
 /** The reason of a failure in the server's own words, without severity. */
 export function bareMessage(error: ConvoyError): string {

@@ -3,6 +3,7 @@
  * path is plain, lies where its result set says, and is named once.
  */
 import { ConvoyError } from '../errors.js';
+import { MAX_LISTED_ENTRIES } from '../limits.js';
 import { isPlainRelativePath, whyNotListed } from '../pgdata/listed-path.js';
 import { decodeListedFile, type ListedFile, type TextRow } from '../replication/result-sets.js';
 import type { SourceFile, SourceTablespace } from './source.js';
@@ -86,6 +87,9 @@ export class FileListReader {
       throw new ConvoyError('file_damaged', `file name is not valid UTF-8: "${listed.path}"`);
     }
     const target = tablespace === undefined ? relativePath : `pg_tblspc/${tablespace}/${relativePath}`;
+    if (this.#seen.size >= MAX_LISTED_ENTRIES) {
+      throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
+    }
     if (this.#seen.has(target)) throw new ConvoyError('untrusted_peer', `"${listed.path}" is listed twice`);
     this.#seen.add(target);
     if (listed.type === 'directory') {

@@ -79,7 +79,7 @@ async function openEither(settings: ConnectionSettings, options: OpenSourceOptio
       const isOutBothWays = error.code === 'connection_failed' && isConnectionFailure(sqlError);
       throw isOutBothWays ? error : sqlError;
     });
-    return { ...opened, reason: `reading over plain SQL (source "sql"): ${error.message}` };
+    return { ...opened, reason: `reading over plain SQL (source "sql"), since ${error.message}` };
   }
 }
 

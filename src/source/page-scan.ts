@@ -24,6 +24,7 @@ export class PageScan {
   readonly #segmentBlock: number;
   /** Where in the file the next page begins. */
   #fileOffset: number;
+  #isStopped = false;
   /** Bytes of a split page that are on the side. */
   #held = 0;
 
@@ -47,6 +48,7 @@ export class PageScan {
 
   /** The next bytes of the file; only read, before the call returns. A part of a page at the end is not checked. */
   push(chunk: Buffer): void {
+    if (this.#isStopped) return;
     let offset = 0;
     if (this.#held > 0) {
       offset = chunk.copy(this.#staging, this.#held, 0, PAGE_BYTES - this.#held);
@@ -58,6 +60,11 @@ export class PageScan {
     const wholeBytes = (chunk.length - offset) & ~(PAGE_BYTES - 1);
     this.#checkWhole(chunk.subarray(offset, offset + wholeBytes));
     this.#held = chunk.copy(this.#staging, 0, offset + wholeBytes);
+  }
+
+  /** The file is not what it was: from here on its bytes are not those of the pages that they stand for. */
+  stop(): void {
+    this.#isStopped = true;
   }
 
   #checkWhole(pages: Buffer): void {

@@ -2,15 +2,16 @@
  * Watches the coordinator's session while files are copied and the session itself is idle, so that one that has silently
  * gone (or what else makes going on senseless) is noticed within seconds and not at the end. Used by both kinds of source.
  */
-import { ConvoyError } from '../errors.js';
+import { asConvoyError, ConvoyError } from '../errors.js';
 
-/** Asked this often, and answered within this: a loss is noticed within 9 s. */
-const INTERVAL_MS = 4000;
-const ANSWER_TIMEOUT_MS = 5000;
+/** From an answer to the next question. */
+const INTERVAL_MS = 2000;
 
 export interface WatchOptions {
   /** The server, as messages name it. */
   readonly server: string;
+  /** An answer that has not come by then is taken for a loss; with the interval, the time to notice one. */
+  readonly answerLimitMs: number;
   /** Asks the server for a sign of life; an error returned, or thrown, ends the backup. */
   readonly ask: () => Promise<ConvoyError | undefined>;
 }
@@ -21,6 +22,7 @@ export class SessionWatch {
   readonly #options: WatchOptions;
   #timer: NodeJS.Timeout | undefined;
   #asking: Promise<void> = Promise.resolve();
+  #isOver = false;
   #fail: (reason: ConvoyError) => void = () => {};
 
   constructor(options: WatchOptions) {
@@ -29,8 +31,8 @@ export class SessionWatch {
   }
 
   begin(): void {
-    this.#timer = setInterval(() => {
-      this.#asking = this.#ask();
+    this.#timer = setTimeout(() => {
+      this.#asking = this.#askAndGoOn();
     }, INTERVAL_MS);
   }
 
@@ -41,21 +43,36 @@ export class SessionWatch {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#isOver = true;
+    clearTimeout(this.#timer);
   }
 
-  async #ask(): Promise<void> {
-    const { server, ask } = this.#options;
+  async #askAndGoOn(): Promise<void> {
+    const mayGoOn = await this.#ask();
+    if (mayGoOn && !this.#isOver) this.begin();
+  }
+
+  /** @returns false where the backup is lost */
+  async #ask(): Promise<boolean> {
+    const { server, ask, answerLimitMs } = this.#options;
+    let isAnswered = false;
     const silent = setTimeout(() => {
-      const message = `lost connection to ${server}: no answer for ${ANSWER_TIMEOUT_MS / 1000} s`;
-      this.#fail(new ConvoyError('connection_lost', message));
-    }, ANSWER_TIMEOUT_MS);
+      // an answer that came while this process was stopped is read first
+      setImmediate(() => {
+        if (isAnswered) return;
+        const message = `lost connection to ${server}: no answer for ${answerLimitMs / 1000} s`;
+        this.#fail(new ConvoyError('connection_lost', message));
+      });
+    }, answerLimitMs);
     try {
       const reason = await ask();
       if (reason !== undefined) this.#fail(reason);
+      return reason === undefined;
     } catch (error) {
-      if (error instanceof ConvoyError) this.#fail(error);
+      this.#fail(asConvoyError(error, 'connection_lost'));
+      return false;
     } finally {
+      isAnswered = true;
       clearTimeout(silent);
     }
   }

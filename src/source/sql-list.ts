@@ -3,6 +3,7 @@
  * backup applies are the client's here (seeds: sendDir in PostgreSQL's basebackup.c), and nothing listed is believed.
  */
 import { ConvoyError } from '../errors.js';
+import { MAX_LISTED_ENTRIES } from '../limits.js';
 import {
   initForkName,
   isDatabaseDirectory,
@@ -15,13 +16,23 @@ import type { SourceFile } from './source.js';
 export interface SqlListOptions {
   /** The directories that pg_wal has in this release. */
   readonly walDirectories: readonly string[];
-  /** Oids of tablespaces that are reached by a link; others are directories in pg_tblspc ("in place"). */
+  /** Oids of the tablespaces of the backup that are reached by a link. */
   readonly linkedTablespaces: ReadonlySet<number>;
+  /** Oids of those that are directories in pg_tblspc (allow_in_place_tablespaces). */
+  readonly inPlaceTablespaces: ReadonlySet<number>;
+  /** The directory of a tablespace that belongs to this cluster, "PG_15_202209061". */
+  readonly versionDirectory: string;
   /** Relative to the data directory: tablespaces that lie inside it, listed below pg_tblspc as well. */
   readonly insideDirectories: readonly string[];
   /** stats_temp_directory, relative, where it is not the default. */
   readonly statsTempDirectory: string | undefined;
 }
+
+/** The last second of the year 9999, which is as far as the manifest's times go. */
+const MAX_MTIME = 253_402_300_799;
+
+/** A socket of the server, where unix_socket_directories is in the data directory (UNIXSOCK_PATH). */
+const SOCKET_NAME = /^\.s\.PGSQL\.\d+$/;
 
 const TABLESPACE_PATH = /^pg_tblspc\/(\d+)(?:\/(.+))?$/;
 
@@ -40,12 +51,19 @@ export class SqlListReader {
   /** A row of the listing, as text. */
   add([path, isDirectory, size, mtime]: readonly (string | null)[]): void {
     if (typeof path !== 'string' || !isPlainRelativePath(path)) throw badRow(path);
+    if (path.includes('\u{fffd}')) {
+      throw new ConvoyError('file_damaged', `file name in the data directory is not valid UTF-8: "${path}"`);
+    }
+    if (this.#seen.size >= MAX_LISTED_ENTRIES) {
+      throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
+    }
     const inTablespace = TABLESPACE_PATH.exec(path);
-    const oid = inTablespace === null ? undefined : Number(inTablespace[1]);
-    const tablespace = oid !== undefined && this.#options.linkedTablespaces.has(oid) ? oid : undefined;
-    // the link itself is made from the list of tablespaces
-    if (tablespace !== undefined && inTablespace?.[2] === undefined) return;
+    if (inTablespace !== null && !this.#isOfBackup(inTablespace)) return;
+    const oid = Number(inTablespace?.[1]);
+    const tablespace = this.#options.linkedTablespaces.has(oid) ? oid : undefined;
     const rulePath = tablespace === undefined ? path : (inTablespace?.[2] ?? '');
+    // SQL does not tell it from a file, and cannot read it
+    if (SOCKET_NAME.test(split(path).name)) return;
     if (whyNotListed(rulePath) !== undefined || this.#isLeftOut(path)) return;
     if (this.#seen.has(path)) throw new ConvoyError('untrusted_peer', `"${path}" is listed twice`);
     this.#seen.add(path);
@@ -55,10 +73,25 @@ export class SqlListReader {
       if (path === 'pg_wal') this.#directories.push(...this.#options.walDirectories);
       return;
     }
-    const bytes = Number(size);
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw badRow(path);
+    const bytes = checkedNumber(size, Number.MAX_SAFE_INTEGER, path);
     this.#noteInitFork(path, rulePath);
-    this.#files.push({ source: path, target: path, size: bytes, mtime: Number(mtime), tablespace });
+    this.#files.push({
+      source: path,
+      target: path,
+      size: bytes,
+      mtime: checkedNumber(mtime, MAX_MTIME, path),
+      tablespace,
+    });
+  }
+
+  /**
+   * Only tablespaces that existed when the backup started: replay creates later ones itself, and fails where it finds
+   * a directory in place of their link. Of a linked one only this cluster's directory; the link is made from the list.
+   */
+  #isOfBackup([, oid, below]: RegExpExecArray): boolean {
+    const { linkedTablespaces, inPlaceTablespaces, versionDirectory } = this.#options;
+    if (!linkedTablespaces.has(Number(oid))) return inPlaceTablespaces.has(Number(oid));
+    return below === versionDirectory || below?.startsWith(`${versionDirectory}/`) === true;
   }
 
   finish(): { readonly files: readonly SourceFile[]; readonly directories: readonly string[] } {
@@ -89,6 +122,12 @@ export class SqlListReader {
     if (relation === undefined || relation.fork === 'init') return false;
     return this.#unlogged.has(`${directory}/${initForkName(relation)}`);
   }
+}
+
+function checkedNumber(text: string | null | undefined, max: number, path: string): number {
+  const value = Number(text ?? Number.NaN);
+  if (!Number.isSafeInteger(value) || value < 0 || value > max) throw badRow(path);
+  return value;
 }
 
 function split(path: string): { directory: string; name: string } {

@@ -3,7 +3,8 @@
  * statement a task. What the server does for other sources is done here: cut and zero-fill, page checks with a second read of each
  * suspect. Facts: pg_rewind's libpq_source.c, and sendFile in basebackup.c for the page check.
  */
-import { PAGE_BYTES } from '../limits.js';
+import { ConvoyError } from '../errors.js';
+import { PAGE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { PageMemory } from '../pgdata/page-checksum.js';
 import { checksummedSegment, SegmentVerifier, verificationWarnings } from '../pgdata/page-verifier.js';
@@ -66,7 +67,10 @@ export class SqlReader implements FileReader {
     });
     const reader = new ChunkRowReader(rows, CHUNK_BYTES);
     const statement = readStatement(files.map(rangeToRead), CHUNK_BYTES);
-    await this.#connection.run(statement, { copy: (piece) => reader.push(piece) });
+    await this.#connection.run(statement, {
+      copy: (piece) => reader.push(piece),
+      silenceLimitMs: READ_SILENCE_MS,
+    });
     reader.finish();
     rows.finish();
     return verifyFrom === undefined ? NOTHING_FOUND : await this.#recheck(rows.suspects, verifyFrom);
@@ -124,6 +128,8 @@ class FileRows implements ChunkRowHandler {
   readonly #fileMode: number;
   readonly #scanOf: (file: FileToRead) => PageScan | undefined;
   #index = -1;
+  /** Where in the file the next row begins. */
+  #offset = 0;
   /** Bytes of the file in hand that the target expects, still to come. */
   #missing = 0;
   #isOpen = false;
@@ -143,11 +149,15 @@ class FileRows implements ChunkRowHandler {
     this.#scanOf = scanOf;
   }
 
-  begin(index: number, _offset: number, length: number | undefined): void {
+  begin(index: number, offset: number, length: number | undefined): void {
     if (index !== this.#index) this.#beginFile(index, length);
+    const expected = this.#expectedBytes();
+    if (offset !== this.#offset || (length ?? 0) > expected) {
+      throw new ConvoyError('untrusted_peer', 'the server sent rows that were not asked for');
+    }
+    this.#offset += CHUNK_BYTES;
     if (!this.#isOpen) return;
-    const expected = Math.min(this.#missing, CHUNK_BYTES);
-    this.#rowFill = expected - (length ?? 0);
+    this.#rowFill = Math.min(this.#missing, CHUNK_BYTES) - (length ?? 0);
     if (length === undefined) this.end();
   }
 
@@ -171,11 +181,22 @@ class FileRows implements ChunkRowHandler {
     this.#endFile();
   }
 
+  /** The most that the row which begins now may hold. */
+  #expectedBytes(): number {
+    const file = this.#files[this.#index];
+    const { offset, length } = file === undefined ? { offset: 0, length: 0 } : rangeToRead(file);
+    return Math.min(CHUNK_BYTES, offset + length - this.#offset);
+  }
+
   #beginFile(index: number, length: number | undefined): void {
     this.finish();
-    this.#index = index;
     const file = this.#files[index];
-    if (file === undefined || length === undefined) return;
+    if (file === undefined || index !== this.#index + 1) {
+      throw new ConvoyError('untrusted_peer', 'the server sent rows that were not asked for');
+    }
+    this.#index = index;
+    this.#offset = rangeToRead(file).offset;
+    if (length === undefined) return;
     const size = isOneRow(file) ? length : (file.range?.length ?? file.size);
     this.#missing = size;
     this.#isOpen = true;
@@ -185,6 +206,7 @@ class FileRows implements ChunkRowHandler {
 
   /** What a file has lost since it was listed is zeros, as in PostgreSQL's sendFile. */
   #fill(bytes: number): void {
+    if (bytes > 0) this.#scan?.stop();
     for (let left = bytes; left > 0; left -= Math.min(left, ZEROS.length)) {
       const zeros = ZEROS.subarray(0, Math.min(left, ZEROS.length));
       this.#missing -= zeros.length;

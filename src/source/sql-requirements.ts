@@ -40,7 +40,12 @@ export function neededFunctions(major: number): string[] {
 }
 
 export function quoteIdentifier(name: string): string {
-  return /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** For a comment: nothing ends its line. */
+function oneLine(text: string): string {
+  return text.replaceAll(/[\r\n]/g, ' ');
 }
 
 function grantExecute(signature: string, role: string): string {
@@ -50,7 +55,7 @@ function grantExecute(signature: string, role: string): string {
 /** The whole script that lets a role take backups, for a server of this version. */
 export function grantScript(major: number, role: string, database: string): string {
   return [
-    `-- PostgreSQL ${major}; run as superuser in database ${quoteIdentifier(database)}, the one that pgconvoy connects to`,
+    `-- PostgreSQL ${major}; run as superuser in database ${oneLine(quoteIdentifier(database))}, the one that pgconvoy connects to`,
     ...neededFunctions(major).map((signature) => grantExecute(signature, role)),
     '-- optional: lets a temporary slot hold the WAL while a backup runs',
     `ALTER ROLE ${quoteIdentifier(role)} REPLICATION;`,
@@ -76,6 +81,7 @@ export async function checkRequirements(
       isNeeded: true,
       finding: `PostgreSQL ${version} (${OLDEST_MAJOR} or newer)`,
     },
+    await checkBuild(connection),
     ...functions,
     await checkWalLevel(connection),
     await checkHeadRoom(connection, options.jobs),
@@ -114,6 +120,22 @@ async function checkFunctions(connection: ServerConnection, major: number): Prom
       remedy: isMet ? undefined : grantExecute(signature, role),
     };
   });
+}
+
+async function checkBuild(connection: ServerConnection): Promise<Requirement> {
+  const [row] = await connection.query(
+    "SELECT pg_catalog.current_setting('block_size'), pg_catalog.current_setting('segment_size')",
+  );
+  const [blockSize, segmentSize] = row ?? [];
+  const isMet = blockSize === '8192' && segmentSize === '1GB';
+  return {
+    name: 'build',
+    isMet,
+    isNeeded: true,
+    finding: isMet
+      ? 'pages of 8 kB, segments of 1 GB'
+      : `the server was built with pages of ${blockSize} bytes and segments of ${segmentSize}, not 8192 and 1GB`,
+  };
 }
 
 async function checkWalLevel(connection: ServerConnection): Promise<Requirement> {

@@ -7,7 +7,10 @@ import { CONTROL_FILE_PATH, isIntactControlFile } from '../pgdata/control-file.j
 import { ServerConnection, type OpenOptions } from '../wire/connection.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { ConvoyError } from '../errors.js';
-import { sessionSettingsStatement } from './sql-statements.js';
+import { CONNECTION_CHECK, sessionSettingsStatement } from './sql-statements.js';
+
+/** Needed by the first statement already: a role may have other defaults, which wait for others or fail on a standby. */
+const STARTUP_OPTIONS = String.raw`-c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off`;
 
 /** libpq's default, the user's name, is rarely a database; the functions are granted where this is connected to. */
 const DEFAULT_DATABASE = 'postgres';
@@ -19,9 +22,13 @@ export async function openSqlSession(
   options: OpenOptions,
 ): Promise<ServerConnection> {
   const database = settings.database ?? DEFAULT_DATABASE;
-  const connection = await ServerConnection.open({ ...settings, database }, options);
+  const connection = await ServerConnection.open(
+    { ...settings, database, options: `${settings.options ?? ''} ${STARTUP_OPTIONS}` },
+    options,
+  );
   try {
     await connection.run(sessionSettingsStatement());
+    await connection.run(CONNECTION_CHECK).catch(ignoreServerError);
     return connection;
   } catch (error) {
     connection.destroy();
@@ -57,4 +64,8 @@ export async function readControlBytes(connection: ServerConnection): Promise<Bu
     if (bytes !== undefined && isIntactControlFile(bytes)) return bytes;
   }
   throw new ConvoyError('file_damaged', `invalid checksum in control file "${CONTROL_FILE_PATH}"`);
+}
+
+function ignoreServerError(error: unknown): void {
+  if (!(error instanceof ConvoyError) || error.code !== 'server_error') throw error;
 }

@@ -4,7 +4,7 @@
  * Facts: PostgreSQL's documentation, "Making a Base Backup Using the Low Level API", and basebackup.c for the order.
  */
 import { asConvoyError, ConvoyError } from '../errors.js';
-import { CONTROL_FILE_BYTES } from '../limits.js';
+import { CONTROL_FILE_BYTES, LIST_SILENCE_MS } from '../limits.js';
 import { parseLsn, type Lsn } from '../lsn.js';
 import { walDirectories } from '../pgdata/listed-path.js';
 import { CONTROL_FILE_PATH, parseControlFile, type ControlFile } from '../pgdata/control-file.js';
@@ -28,8 +28,9 @@ import type {
 } from './source.js';
 import { SqlListReader } from './sql-list.js';
 import { checkRequirements, failUnlessMet, type RequirementOptions } from './sql-requirements.js';
-import { openSqlSession, readControlBytes } from './sql-session.js';
+import { openSqlSession, readBytes, readControlBytes } from './sql-session.js';
 import {
+  CURRENT_TIMELINE,
   holdWal,
   listStatement,
   SERVER_FACTS,
@@ -38,6 +39,12 @@ import {
   TABLESPACES,
 } from './sql-statements.js';
 import { sendWal, walGone } from './sql-wal.js';
+
+/** With the time between two questions: a loss is noticed within 10 s. */
+const ANSWER_LIMIT_MS = 7500;
+
+/** postmaster.pid is a few short lines. */
+const LOCK_FILE_BYTES = 4096;
 
 /** SQLSTATEs that say that no slot can be had: no right to, none left, or WAL is not kept for replication. */
 const NO_SLOT_STATES: ReadonlySet<string> = new Set(['42501', '53400', '55000']);
@@ -51,8 +58,10 @@ export class SqlSource implements BackupSource {
   readonly #watch: SessionWatch;
   readonly #control: ControlFile;
   readonly #statsTempDirectory: string | undefined;
-  readonly #dataDirectory: string | undefined;
-  /** The first segment that the backup needs, where no slot holds it. */
+  /** Oids of tablespaces that are directories in pg_tblspc. */
+  #inPlace: ReadonlySet<number> = new Set();
+  #wasInRecovery: string | undefined;
+  /** The first segment that the backup needs, where WAL is to be fetched. */
   #neededSegment: string | undefined;
   #started: StartedBackup | undefined;
 
@@ -60,11 +69,11 @@ export class SqlSource implements BackupSource {
   static async open(
     settings: ConnectionSettings,
     options: Pick<OpenOptions, 'applicationName' | 'askPassword' | 'signal'> & RequirementOptions,
-    onWarning: (message: string) => void,
+    onNotice: (message: string, severity: string) => void,
   ): Promise<SqlSource> {
     const connection = await openSqlSession(settings, {
       ...options,
-      onNotice: ({ message }) => onWarning(message),
+      onNotice: ({ message, severity }) => onNotice(message, severity),
     });
     try {
       const version = connection.parameters.get('server_version') ?? '';
@@ -83,19 +92,16 @@ export class SqlSource implements BackupSource {
     facts: readonly (string | null)[],
     control: ControlFile,
   ) {
-    const [segmentBytes, directoryMode, checksums, blockSize, statsTempDirectory, dataDirectory] = facts;
-    if (blockSize !== '8192') {
-      throw new ConvoyError(
-        'server_unsupported',
-        `the server's block size is ${blockSize ?? 'unknown'}, not 8192`,
-      );
-    }
+    const [segmentBytes, directoryMode, checksums, statsTempDirectory] = facts;
     this.#connection = connection;
-    this.#watch = new SessionWatch({ server: connection.server, ask: () => this.#askForWal() });
+    this.#watch = new SessionWatch({
+      server: connection.server,
+      answerLimitMs: ANSWER_LIMIT_MS,
+      ask: () => this.#askForLoss(),
+    });
     this.#control = control;
     this.dataChecksums = checksums === 'on';
     this.#statsTempDirectory = statsTempDirectory ?? undefined;
-    this.#dataDirectory = dataDirectory ?? undefined;
     this.lost = Promise.race([connection.lost, this.#watch.failed]);
     this.server = {
       version,
@@ -112,17 +118,19 @@ export class SqlSource implements BackupSource {
   }
 
   async start({ label, fastCheckpoint, includeWal }: StartOptions): Promise<StartedBackup> {
-    const holdsWal = includeWal && (await this.#holdWal());
+    // a slot holds it, where one can be had; that the WAL is there is watched in any case: slots can be invalidated
+    if (includeWal) await this.#holdWal();
+    const [recovery] = await this.#connection.query('SELECT pg_catalog.pg_is_in_recovery()');
+    this.#wasInRecovery = recovery?.[0] ?? undefined;
     const [row] = await this.#connection.query(startStatement(this.server.major), [label, fastCheckpoint]);
     const startLsn = lsnOf(row?.[0]);
     const { timeline } = parseControlFile(await readControlBytes(this.#connection));
-    const rows = await this.#connection.query(TABLESPACES);
-    const tablespaces = checkTablespaces(
-      // one in place is a directory of the data directory
-      rows.filter(([, location]) => location?.startsWith('/') === true).map(tablespaceOf),
-    );
+    const rows = (await this.#connection.query(TABLESPACES)).map(tablespaceOf);
+    // one in place is a directory of the data directory, named relative to it
+    const tablespaces = checkTablespaces(rows.filter(({ location }) => location.startsWith('/')));
+    this.#inPlace = new Set(rows.filter(({ location }) => !location.startsWith('/')).map(({ oid }) => oid));
     const segment = { timeline, segmentNumber: segmentNumberOf(startLsn, this.server.walSegmentBytes) };
-    if (includeWal && !holdsWal) this.#neededSegment = walSegmentName(segment, this.server.walSegmentBytes);
+    if (includeWal) this.#neededSegment = walSegmentName(segment, this.server.walSegmentBytes);
     this.#started = { startLsn, startTimeline: timeline, tablespaces };
     return this.#started;
   }
@@ -130,14 +138,23 @@ export class SqlSource implements BackupSource {
   async list(): Promise<FileList> {
     const { tablespaces } = this.#requireStart();
     const { major, directoryMode } = this.server;
+    const versionDirectory = `PG_${major}_${this.#control.catalogVersion}`;
     const reader = new SqlListReader({
       walDirectories: walDirectories(major),
       linkedTablespaces: new Set(tablespaces.map(({ oid }) => oid)),
-      insideDirectories: this.#insideDirectories(tablespaces),
+      inPlaceTablespaces: this.#inPlace,
+      versionDirectory,
+      insideDirectories: await this.#insideDirectories(tablespaces),
       statsTempDirectory: this.#statsTempDirectory,
     });
-    const statement = listStatement(`PG_${major}_${this.#control.catalogVersion}`);
-    await this.#connection.run(statement, { row: (_set, row) => reader.add(row) });
+    await this.#connection
+      .run(listStatement(versionDirectory), {
+        row: (_set, row) => reader.add(row),
+        silenceLimitMs: LIST_SILENCE_MS,
+      })
+      .catch((error: unknown) => {
+        throw withListHint(error);
+      });
     this.#watch.begin();
     const { files, directories } = reader.finish();
     return { files, directories: directories.map((target) => ({ target, mode: directoryMode })) };
@@ -158,8 +175,8 @@ export class SqlSource implements BackupSource {
         receiver,
       );
     }
-    const { timeline } = parseControlFile(await readControlBytes(this.#connection));
-    return { stopLsn, stopTimeline: timeline, backupLabel };
+    const [[timeline = null] = []] = await this.#connection.query(CURRENT_TIMELINE);
+    return { stopLsn, stopTimeline: Number(timeline), backupLabel };
   }
 
   async close(): Promise<void> {
@@ -177,26 +194,29 @@ export class SqlSource implements BackupSource {
     return this.server.directoryMode & 0o666;
   }
 
-  /** A slot that goes with the session keeps the server from recycling WAL. @returns false where none can be had */
-  async #holdWal(): Promise<boolean> {
+  /** A slot that goes with the session keeps the server from recycling WAL, where one can be had. */
+  async #holdWal(): Promise<void> {
     try {
       await this.#connection.query(holdWal(this.#connection.processId));
-      return true;
     } catch (error) {
-      const { sqlState = '' } = asConvoyError(error, 'server_error');
-      if (NO_SLOT_STATES.has(sqlState)) return false;
-      throw error;
+      if (!NO_SLOT_STATES.has(asConvoyError(error, 'server_error').sqlState ?? '')) throw error;
     }
   }
 
-  /** A sign of life, and whether the WAL is still there that nothing holds. */
-  async #askForWal(): Promise<ConvoyError | undefined> {
+  /** A sign of life, and whether the WAL is still there and the standby still one. */
+  async #askForLoss(): Promise<ConvoyError | undefined> {
     const segment = this.#neededSegment;
     const [row] = await this.#connection.query(
-      'SELECT $1::text IS NULL OR (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL',
+      `SELECT $1::text IS NULL OR (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL,
+         pg_catalog.pg_is_in_recovery()`,
       [segment === undefined ? null : `pg_wal/${segment}`],
     );
-    return row?.[0] === 'f' ? walGone(segment ?? '') : undefined;
+    const [hasWal, isInRecovery] = row ?? [];
+    if (hasWal === 'f') return walGone(segment ?? '');
+    if (isInRecovery === this.#wasInRecovery) return undefined;
+    return new ConvoyError('server_error', 'the standby was promoted during online backup', {
+      hint: 'try again: the copy cannot be used',
+    });
   }
 
   async #sendControlFile(receiver: StopReceiver): Promise<void> {
@@ -207,10 +227,14 @@ export class SqlSource implements BackupSource {
     receiver.end();
   }
 
-  /** Tablespaces that lie inside the data directory are listed there, too. */
-  #insideDirectories(tablespaces: readonly SourceTablespace[]): string[] {
-    const root = this.#dataDirectory;
-    if (root === undefined) return [];
+  /**
+   * Tablespaces that lie inside the data directory are listed there, too. Where that is stands in postmaster.pid (line
+   * LOCK_FILE_LINE_DATA_DIR), which needs no other right than reading files.
+   */
+  async #insideDirectories(tablespaces: readonly SourceTablespace[]): Promise<string[]> {
+    const lockFile = await readBytes(this.#connection, 'postmaster.pid', 0, LOCK_FILE_BYTES);
+    const root = lockFile?.toString().split('\n')[1];
+    if (root === undefined || root === '') return [];
     return tablespaces.flatMap(({ location }) =>
       location.startsWith(`${root}/`) ? [location.slice(root.length + 1)] : [],
     );
@@ -220,6 +244,15 @@ export class SqlSource implements BackupSource {
     if (this.#started === undefined) throw new TypeError('list and stop come after start');
     return this.#started;
   }
+}
+
+/** What makes a listing fail that all grants allow is a link that leads in a circle, or to where the server may not look. */
+function withListHint(error: unknown): unknown {
+  if (!(error instanceof ConvoyError) || error.code !== 'server_error') return error;
+  const hint =
+    error.hint ??
+    'over SQL a link in the data directory is followed: remove it, or use pgconvoy serve (--source=walsender)';
+  return new ConvoyError(error.code, error.message, { hint, sqlState: error.sqlState, cause: error });
 }
 
 function lsnOf(text: string | null | undefined): Lsn {

@@ -1,5 +1,5 @@
 /*
- * The SQL that the sql source speaks; the only place that knows in which release a function got its name.
+ * The SQL that the sql source speaks, release by release; its functions and their grants stand in sql-requirements.ts.
  * Every function is called with its schema, since the session's search_path is empty.
  */
 
@@ -18,9 +18,16 @@ export const SESSION_SETTINGS: readonly (readonly [name: string, value: string])
   ['idle_in_transaction_session_timeout', '0'],
   ['idle_session_timeout', '0'],
   ['transaction_timeout', '0'],
-  // the backup ends with its client, even while it waits for a checkpoint or the archive
-  ['client_connection_check_interval', '2s'],
+  ['bytea_output', 'hex'],
+  // the names of files are bytes: no conversion to or from the encoding of the database
+  ['client_encoding', 'SQL_ASCII'],
 ];
+
+/**
+ * The backup ends with its client, even while it waits for a checkpoint or the archive. Not in PostgreSQL 13, and refused
+ * where the server's system cannot tell that a client is gone: both are as good as not asked.
+ */
+export const CONNECTION_CHECK = "SET client_connection_check_interval = '1s'";
 
 /** Sets those settings that exist; a statement without parameters. */
 export function sessionSettingsStatement(): string {
@@ -36,9 +43,13 @@ export const SERVER_FACTS = `SELECT
   pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
   pg_catalog.current_setting('data_directory_mode'),
   pg_catalog.current_setting('data_checksums'),
-  pg_catalog.current_setting('block_size'),
-  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'stats_temp_directory'),
-  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory')`;
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'stats_temp_directory')`;
+
+/** The timeline that the end of the backup is on; a standby's last checkpoint may be on an older one. */
+export const CURRENT_TIMELINE = `SELECT COALESCE(
+  CASE WHEN pg_catalog.pg_is_in_recovery()
+    THEN (SELECT NULLIF(min_recovery_end_timeline, 0) FROM pg_catalog.pg_control_recovery()) END,
+  (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))`;
 
 /** Oid and location; those that every cluster has, pg_default and pg_global, have none. */
 export const TABLESPACES =
@@ -46,7 +57,11 @@ export const TABLESPACES =
 
 /** A slot of this session that reserves WAL at once. */
 export function holdWal(processId: number): string {
-  return `SELECT pg_catalog.pg_create_physical_replication_slot('pgconvoy_${processId}', true, true)`;
+  // idle_replication_slot_timeout (18) would end the session that has the slot, and with it the backup
+  return (
+    `SELECT pg_catalog.pg_create_physical_replication_slot('pgconvoy_${processId}', true, true) ` +
+    "WHERE COALESCE(pg_catalog.current_setting('idle_replication_slot_timeout', true), '0') = '0'"
+  );
 }
 
 /** $1 label, $2 fast: the start position. */

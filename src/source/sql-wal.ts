@@ -3,7 +3,7 @@
  * history files, as the server's own base backup sends them. Source: perform_base_backup in PostgreSQL's basebackup.c.
  */
 import { ConvoyError } from '../errors.js';
-import { MAX_HISTORY_FILE_BYTES } from '../limits.js';
+import { MAX_HISTORY_FILE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import {
   isHistoryFileName,
@@ -54,7 +54,7 @@ export async function sendWal(
     const statement = readStatement([{ path, offset: 0, length: server.walSegmentBytes }], CHUNK_BYTES);
     // one after the other: the oldest is the first to be recycled
     // oxlint-disable-next-line eslint/no-await-in-loop
-    await connection.run(statement, { copy: (piece) => reader.push(piece) });
+    await connection.run(statement, { copy: (piece) => reader.push(piece), silenceLimitMs: READ_SILENCE_MS });
     reader.finish();
     if (rows.bytes !== server.walSegmentBytes) throw walGone(name);
     members.end();

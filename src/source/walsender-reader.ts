@@ -3,7 +3,7 @@
  * apart in the receive buffer. Only members that were asked for, in the order asked, are believed.
  */
 import { ConvoyError } from '../errors.js';
-import { PAGE_BYTES, SEGMENT_PAGES } from '../limits.js';
+import { PAGE_BYTES, READ_SILENCE_MS, SEGMENT_PAGES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { isDatabaseDirectory, parseRelationFileName } from '../pgdata/exclusions.js';
 import { formatReplicationCommand } from '../replication/command.js';
@@ -90,7 +90,10 @@ export class WalsenderReader implements FileReader {
     });
     let hasBadPages = false;
     try {
-      await this.#connection.run(command, { copy: (piece) => tar.push(piece) });
+      await this.#connection.run(command, {
+        copy: (piece) => tar.push(piece),
+        silenceLimitMs: READ_SILENCE_MS,
+      });
     } catch (error) {
       hasBadPages =
         error instanceof ConvoyError && error.code === 'server_error' && error.sqlState === DATA_CORRUPTED;

@@ -35,6 +35,8 @@ import { WalsenderReader } from './walsender-reader.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
+/** `serve` answers between two reads of files, which may wait for a disk. */
+const ANSWER_LIMIT_MS = 60_000;
 /** Without a list the command does nothing; a stock server does not know it. */
 const NO_OPERATION = 'SEND_BACKUP_FILES';
 
@@ -75,6 +77,7 @@ export class WalsenderSource implements BackupSource {
     this.server = server;
     this.#watch = new SessionWatch({
       server: connection.server,
+      answerLimitMs: ANSWER_LIMIT_MS,
       ask: async () => {
         await connection.run(NO_OPERATION);
         return undefined;

@@ -9,8 +9,13 @@ export interface SpaceNeed {
   readonly bytes: number;
 }
 
-/** File systems that compress: the bytes of the files say little about the space that they take (statfs(2)). */
-const COMPRESSING_TYPES: ReadonlySet<number> = new Set([0x2fc12fc1, 0x9123683e]);
+/**
+ * File systems whose free bytes say little about what fits (statfs(2)): those that compress (zfs, btrfs), and those
+ * that may, or have quotas, on the other side (nfs, cifs, smb2, fuse).
+ */
+const UNTOLD_TYPES: ReadonlySet<number> = new Set([
+  0x2fc12fc1, 0x9123683e, 0x6969, 0xff534d42, 0xfe534d42, 0x65735546,
+]);
 
 /** @throws ConvoyError `target_refused` where the needs of a file system are more than what is free there */
 export function refuseUnlessRoom(needs: readonly SpaceNeed[]): void {
@@ -25,7 +30,7 @@ export function refuseUnlessRoom(needs: readonly SpaceNeed[]): void {
   for (const { directory, bytes } of byDevice.values()) {
     const { type, bavail, bsize } = statfsSync(directory);
     const free = bavail * bsize;
-    if (bytes <= free || COMPRESSING_TYPES.has(type)) continue;
+    if (bytes <= free || UNTOLD_TYPES.has(type)) continue;
     throw new ConvoyError(
       'target_refused',
       `not enough free space at "${directory}": ${inMegabytes(bytes)} are needed, ${inMegabytes(free)} are free`,

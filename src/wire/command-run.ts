@@ -12,6 +12,8 @@ export interface ResultSet {
 
 /** What happens with the parts of an answer that are too large to be collected. */
 export interface CommandReaction {
+  /** Give the connection up when nothing has come for so long; undefined: it may take its time. */
+  readonly silenceLimitMs?: number;
   /** Takes each row; rows are then not collected. `setIndex` counts the RowDescriptions. */
   readonly row?: (setIndex: number, row: (string | null)[]) => void;
   /**

@@ -90,6 +90,9 @@ export class ServerConnection implements AsyncDisposable {
   #toParser: DataListener = () => {};
   #run: CommandRun | undefined;
   #closed = false;
+  #lastReceivedMs = 0;
+  /** Reading is paused on our side. */
+  #isHeldBack = false;
   #isChannelBound = false;
   #resolveLost: (reason: ConvoyError) => void = () => {};
   /** What the server sent that no server may send; the connection was dropped for it. */
@@ -174,7 +177,24 @@ export class ServerConnection implements AsyncDisposable {
     const run = new CommandRun(text, reaction, (error) => this.#describeError(error));
     this.#run = run;
     this.#client.query(run);
-    return run.results;
+    const { silenceLimitMs } = reaction;
+    return silenceLimitMs === undefined ? run.results : this.#limitSilence(run, silenceLimitMs);
+  }
+
+  /** Drops the connection when nothing has come for so long, while somebody was there to take it. */
+  async #limitSilence(run: CommandRun, limitMs: number): Promise<ResultSet[]> {
+    this.#lastReceivedMs = performance.now();
+    const timer = setInterval(() => {
+      if (this.#isHeldBack || performance.now() - this.#lastReceivedMs < limitMs) return;
+      const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
+      this.#fail(new ConvoyError('connection_lost', message));
+      this.#stream.destroy();
+    }, limitMs / 4);
+    try {
+      return await run.results;
+    } finally {
+      clearInterval(timer);
+    }
   }
 
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
@@ -306,6 +326,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   #receive(chunk: Buffer): void {
+    this.#lastReceivedMs = performance.now();
     try {
       this.#walker.push(chunk);
     } catch (error) {
@@ -333,8 +354,13 @@ export class ServerConnection implements AsyncDisposable {
     const wait = this.#run.copyPiece(chunk);
     if (wait === undefined) return;
     const stream = this.#stream;
+    this.#isHeldBack = true;
     stream.pause();
-    void wait.finally(() => stream.resume());
+    void wait.finally(() => {
+      this.#isHeldBack = false;
+      this.#lastReceivedMs = performance.now();
+      stream.resume();
+    });
   }
 
   #fail(error: unknown): void {

@@ -38,7 +38,7 @@ async function setSqlStage(
   const { replication = true, ...rest } = options;
   const server = await testServer(t, { major: 15, ...rest });
   const grants = neededFunctions(rest.major ?? 15).map(
-    (name) => `GRANT EXECUTE ON FUNCTION pg_catalog.${name} TO backup;`,
+    (name) => `GRANT EXECUTE ON FUNCTION pg_catalog.${name} TO "backup";`,
   );
   await sql(
     server,
@@ -69,7 +69,7 @@ for (const major of [13, 15] satisfies Major[]) {
       await sql(stage.server, `REVOKE EXECUTE ON FUNCTION pg_catalog.${signature} FROM backup`);
       const name = signature.slice(0, signature.indexOf('('));
       const target = await newTarget(t);
-      const grant = `GRANT EXECUTE ON FUNCTION pg_catalog.${signature} TO backup;`;
+      const grant = `GRANT EXECUTE ON FUNCTION pg_catalog.${signature} TO "backup";`;
       assertFailed(await take(stage.arguments(target)), {
         error: new RegExp(`^permission denied for function ${name}$`),
         hint: new RegExp(`^${grant.replaceAll(/[()]/g, String.raw`\$&`)}$`),
@@ -139,7 +139,7 @@ test('a coordinator connection that falls silent is noticed', async (t) => {
   await untilCopying(running, target);
   (await proxy.connection(0)).freeze();
   assertFailed(await running.ended, {
-    error: /^lost connection to server at "127\.0\.0\.1", port \d+: no answer for 5 s$/,
+    error: /^lost connection to server at "127\.0\.0\.1", port \d+: no answer for 7\.5 s$/,
   });
   await assertAbsent(target);
 });
@@ -212,6 +212,46 @@ test('a damaged page is named with file and block, and the backup is complete', 
   const silent = await take(stage.arguments(await newTarget(t), ['--no-verify-checksums']));
   assert.equal(silent.status, 0, silent.stderr);
   assert.equal(silent.stderr, '');
+});
+
+test('a tablespace that is created while the backup starts leaves it restorable', async (t) => {
+  const stage = await setSqlStage(t);
+  const { server } = stage;
+  // so many directories that there is time between the start and the end of the listing
+  for (let n = 0; n < 30; n += 1) {
+    await fs.mkdir(path.join(await server.makeDirectory(path.join(server.dataDirectory, `d${n}`)), 'below'), {
+      mode: 0o755,
+    });
+  }
+  const target = await newTarget(t);
+  const before = await server.makeDirectory(path.join(await newTarget(t), '..', 'before'));
+  const running = RunningBackup.start(t, stage.arguments(target, ['-v', '-r', '4M']), ENVIRONMENT);
+  await running.printed(/checkpoint completed/);
+  await sql(server, `CREATE TABLESPACE late LOCATION '${before}'`);
+  await sql(server, 'CREATE TABLE in_late TABLESPACE late AS SELECT generate_series(1, 1000) n');
+  const result = await running.ended;
+  assert.equal(result.status, 0, result.stderr);
+  await verifyBackup(t, target, 15);
+  assert.deepEqual(await fs.readdir(path.join(target, 'pg_tblspc')), []);
+});
+
+test('settings of the role, a database that is not UTF-8, and odd names are no obstacle', async (t) => {
+  const stage = await setSqlStage(t, { initdbArguments: ['--encoding=LATIN1', '--locale=C'] });
+  const { server } = stage;
+  await sql(
+    server,
+    `ALTER ROLE backup SET bytea_output = 'escape'; ALTER ROLE backup SET search_path = 'nowhere';
+     ALTER ROLE backup SET statement_timeout = '10ms'; ALTER ROLE backup SET standard_conforming_strings = off;
+     ALTER ROLE backup SET default_transaction_isolation = 'serializable';
+     ALTER ROLE backup SET default_transaction_deferrable = on; ALTER ROLE backup SET client_encoding = 'LATIN1'`,
+  );
+  const names = ['été.conf', `quote'and"both`, String.raw`back\slash`, 'new\nline', '日本語', 'a:b c'];
+  for (const name of names) await fs.writeFile(path.join(server.dataDirectory, name), name, { mode: 0o644 });
+  const target = await newTarget(t);
+  const result = await take(stage.arguments(target));
+  assert.equal(result.status, 0, result.stderr);
+  await verifyBackup(t, target, 15);
+  for (const name of names) assert.equal(await fs.readFile(path.join(target, name), 'utf8'), name);
 });
 
 test('a relation of more than 1 GiB, in two segments, is shared by all workers', async (t) => {

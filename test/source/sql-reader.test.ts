@@ -151,6 +151,8 @@ function checksum(page: Buffer, block: number): number {
 
 describe('files that change between list and read', () => {
   const listed = [file('base/5/100', 1000), file('base/5/200', 3 * CHUNK)];
+  /** The row of the first, which has vanished. */
+  const GONE: Row = { range: 0, offset: 0, bytes: null };
 
   test('a small file is taken as it is now, whether it has grown or shrunk', async () => {
     for (const bytes of [0, 1, 999, 1001, CHUNK]) {
@@ -164,7 +166,7 @@ describe('files that change between list and read', () => {
 
   test('one that has vanished is not begun', async () => {
     const stream = binaryCopy([
-      { range: 0, offset: 0, bytes: null },
+      GONE,
       ...[0, 1, 2].map((index) => ({ range: 1, offset: index * CHUNK, bytes: null })),
     ]);
     const { files, result } = await read({ stream }, listed);
@@ -174,7 +176,7 @@ describe('files that change between list and read', () => {
 
   test('a large one that has shrunk is filled with zeros to what was listed', async () => {
     const left = Buffer.alloc(CHUNK + 2 * PAGE, 9);
-    const rows = [...rowsOf(1, left), { range: 1, offset: 2 * CHUNK, bytes: Buffer.alloc(0) }];
+    const rows = [GONE, ...rowsOf(1, left), { range: 1, offset: 2 * CHUNK, bytes: Buffer.alloc(0) }];
     const { files } = await read({ stream: binaryCopy(rows) }, listed, 0n as Lsn);
     assert.deepEqual(files[0]?.content, Buffer.concat([left, Buffer.alloc(3 * CHUNK - left.length)]));
   });
@@ -182,6 +184,7 @@ describe('files that change between list and read', () => {
   test('a large one that vanishes while it is read is zeros from there on', async () => {
     const begun = Buffer.alloc(CHUNK, 9);
     const rows = [
+      GONE,
       ...rowsOf(1, begun),
       { range: 1, offset: CHUNK, bytes: null },
       { range: 1, offset: 2 * CHUNK, bytes: null },
@@ -293,6 +296,8 @@ describe('an answer that is none', () => {
     { name: 'without its end', stream: good.subarray(0, good.length - 2) },
     { name: 'more after its end', stream: Buffer.concat([good, Buffer.alloc(30)]) },
     { name: 'a row that is too long', stream: binaryCopy(rowsOf(0, Buffer.alloc(10))).fill(0x7f, 41, 42) },
+    { name: 'a row of a file that was not asked for', stream: binaryCopy(rowsOf(1, Buffer.alloc(100))) },
+    { name: 'a row from elsewhere in the file', stream: binaryCopy(rowsOf(0, Buffer.alloc(100), PAGE)) },
     { name: 'a header extension', stream: Buffer.from(good).fill(1, 18, 19) },
   ];
   for (const { name, stream } of cases) {
