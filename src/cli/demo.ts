@@ -1,6 +1,5 @@
 /* `pgconvoy demo`, which is also `npm start`: the main job on a PostgreSQL that it brings along. */
 import { Command } from 'commander';
-import { demo } from '../demo/demo.js';
 import { ConvoyError } from '../errors.js';
 import { parseInteger } from './option-values.js';
 
@@ -30,6 +29,8 @@ async function runDemo({ sizeMb }: { readonly sizeMb: number }): Promise<void> {
   for (const name of SIGNALS) process.on(name, onSignal);
   try {
     const write = (text: string): void => void process.stdout.write(text);
+    // loaded when it is asked for: a backup starts the sooner
+    const { demo } = await import('../demo/demo.js');
     await demo({ megabytes: sizeMb, write, signal: controller.signal });
   } finally {
     for (const name of SIGNALS) process.off(name, onSignal);

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { ConvoyError } from '../errors.js';
 import { formatListenAddress, parseListenAddress, type ListenAddress } from '../server/listen-address.js';
-import { startServe, type RunningServe } from '../server/serve.js';
+import type { RunningServe } from '../server/serve.js';
 import type { LogLevel, ServerLog } from '../server/server-log.js';
 import type { TlsFiles } from '../server/tls-files.js';
 import { connectionFrom } from './connection-options.js';
@@ -66,6 +66,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   // a server that starts by itself has nobody to ask for a password
   const { connection } = await connectionFrom({ ...flags, password: false });
   const log = stderrLog(flags.verbose === true);
+  // loaded when it is asked for: a backup starts the sooner
+  const { startServe } = await import('../server/serve.js');
   const running = await startServe({
     dataDirectory: flags.pgdata,
     connection,

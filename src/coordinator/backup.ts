@@ -35,6 +35,8 @@ export async function backup(
   const target = new BackupTarget(options.target, (message) => events.warning(message));
   signal.throwIfAborted();
   const { askPassword, source: choice, jobs } = options;
+  // the threads start while the connection is opened and the server starts the backup
+  const pool = new WorkerPool(jobs);
   const opened = await openSource(options.connection, {
     choice,
     jobs,
@@ -43,11 +45,12 @@ export async function backup(
     onNotice: (message, severity) =>
       severity === 'NOTICE' ? events.notice(message) : events.warning(message),
     signal,
-  }).catch((error: unknown) => {
+  }).catch(async (error: unknown) => {
+    await pool.stop();
     throw signal.aborted ? asConvoyError(signal.reason, 'cancelled') : error;
   });
   if (opened.reason !== undefined) events.notice(opened.reason);
-  const run = new BackupRun(options, events, opened, target);
+  const run = new BackupRun(options, events, opened, target, pool);
   return await run.complete(signal);
 }
 
@@ -64,12 +67,18 @@ class BackupRun {
   #vanishedFiles = 0;
   #hasBadPages = false;
 
-  constructor(options: BackupOptions, events: BackupEvents, opened: OpenedSource, target: BackupTarget) {
+  constructor(
+    options: BackupOptions,
+    events: BackupEvents,
+    opened: OpenedSource,
+    target: BackupTarget,
+    pool: WorkerPool,
+  ) {
     this.#options = options;
     this.#events = events;
     this.#opened = opened;
     this.#target = target;
-    this.#pool = new WorkerPool(options.jobs);
+    this.#pool = pool;
   }
 
   async complete(signal: AbortSignal): Promise<BackupReport> {

@@ -31,15 +31,23 @@ export function resolveInDirectory(spec: DirectoryTargetSpec, path: string): str
   return `${spec.directory}/${path}`;
 }
 
+/**
+ * What arrives in odd pieces is gathered to blocks of this, which begin at multiples of it: measured on ext4, the kernel
+ * takes a third of the time for them that it takes for pieces of 14 kB, and the copy in the cache costs far less.
+ */
+const BLOCK_BYTES = 256 * 1024;
+
 export class DirectoryWriter implements Target {
   readonly #spec: DirectoryTargetSpec;
+  /** Blocks of files that are finished; a thread writes one file at a time, so there is one. */
+  readonly #blocks: Buffer[] = [];
 
   constructor(spec: DirectoryTargetSpec) {
     this.#spec = spec;
   }
 
   createFile(file: TargetFile): FileWriter {
-    return new DirectoryFileWriter(resolveInDirectory(this.#spec, file.path), file);
+    return new DirectoryFileWriter(resolveInDirectory(this.#spec, file.path), file, this.#blocks);
   }
 }
 
@@ -47,12 +55,19 @@ class DirectoryFileWriter implements FileWriter {
   readonly #path: string;
   readonly #file: TargetFile;
   readonly #descriptor: number;
+  readonly #blocks: Buffer[];
+  readonly #block: Buffer;
+  /** Bytes of the block that are not written yet; they belong at `#position`. */
+  #held = 0;
   #position: number;
 
-  constructor(path: string, file: TargetFile) {
+  /** @param blocks where a block is taken from and given back to */
+  constructor(path: string, file: TargetFile, blocks: Buffer[]) {
     this.#path = path;
     this.#file = file;
     this.#position = file.offset ?? 0;
+    this.#blocks = blocks;
+    this.#block = blocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
     try {
       // a part leaves the others alone
       this.#descriptor =
@@ -63,23 +78,47 @@ class DirectoryFileWriter implements FileWriter {
   }
 
   write(chunk: Uint8Array): void {
-    try {
-      for (let written = 0; written < chunk.length;) {
-        const bytes = writeSync(this.#descriptor, chunk, written, chunk.length - written, this.#position);
-        written += bytes;
-        this.#position += bytes;
+    for (let taken = 0; taken < chunk.length;) {
+      const room = BLOCK_BYTES - (this.#position % BLOCK_BYTES) - this.#held;
+      const bytes = Math.min(room, chunk.length - taken);
+      const part = chunk.subarray(taken, taken + bytes);
+      taken += bytes;
+      if (bytes === BLOCK_BYTES) {
+        this.#writeOut(part);
+        continue;
       }
-    } catch (error) {
-      throw fileError('write file', this.#path, error);
+      this.#block.set(part, this.#held);
+      this.#held += bytes;
+      if (bytes === room) this.#flush();
     }
   }
 
   finish(): void {
     const { mode, mtime } = this.#file;
+    this.#flush();
+    this.#blocks.push(this.#block);
     try {
       if (mode !== OWNER_MODE) fchmodSync(this.#descriptor, mode);
       futimesSync(this.#descriptor, mtime, mtime);
       closeSync(this.#descriptor);
+    } catch (error) {
+      throw fileError('write file', this.#path, error);
+    }
+  }
+
+  #flush(): void {
+    const held = this.#held;
+    this.#held = 0;
+    this.#writeOut(this.#block.subarray(0, held));
+  }
+
+  #writeOut(bytes: Uint8Array): void {
+    try {
+      for (let written = 0; written < bytes.length;) {
+        const count = writeSync(this.#descriptor, bytes, written, bytes.length - written, this.#position);
+        written += count;
+        this.#position += count;
+      }
     } catch (error) {
       throw fileError('write file', this.#path, error);
     }

@@ -101,7 +101,7 @@ describe('what cannot be written is named', () => {
     const writer = new DirectoryWriter(spec).createFile({ ...FILE, path: 'base/112' });
     const chunk = Buffer.alloc(64 * 1024);
     const fill = (): void => {
-      for (let written = 0; written <= 2 ** 20; written += chunk.length) writer.write(chunk);
+      for (let written = 0; written <= 2 ** 21; written += chunk.length) writer.write(chunk);
     };
     assert.throws(fill, {
       code: 'target_io',

@@ -1,0 +1,86 @@
+/*
+ * The cluster that is backed up: one table of several segments of 1 GiB where there is room for them, a few middling
+ * ones, and many small ones. Page checksums are on, as they are checked by every program that is compared.
+ */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { EmbeddedServer } from '../src/demo/embedded-server.js';
+import { openSql } from '../src/demo/server-sql.js';
+import { binariesOf } from '../test/support/postgres.js';
+
+/** The version that pg_basebackup of Debian's postgresql-15 fits. */
+export const BENCH_MAJOR = 15;
+
+/** A row is a kilobyte with its header, eight to a page. */
+const ROWS_PER_GIGABYTE = 1024 * 1024;
+const MIDDLING_TABLES = 6;
+const SMALL_TABLES = 300;
+const LARGE_SHARE = 0.7;
+const FILES_PER_DIRECTORY = 1000;
+
+/** Makes and starts the server; whoever calls disposes of it. */
+export interface ClusterSize {
+  readonly gigabytes: number;
+  /** Small files beside the tables. */
+  readonly files: number;
+}
+
+export async function startBenchServer(
+  directory: string,
+  { gigabytes, files }: ClusterSize,
+): Promise<EmbeddedServer> {
+  const server = await EmbeddedServer.create({
+    binaries: await binariesOf(BENCH_MAJOR),
+    directory: path.join(directory, 'server'),
+    settings: {
+      shared_buffers: '256MB',
+      max_wal_size: '16GB',
+      // the WAL of a backup that fetches it at the end is still there, and the rest is not in the way
+      wal_keep_size: '4GB',
+      autovacuum: 'off',
+    },
+  });
+  try {
+    await server.start();
+    await fill(server, gigabytes);
+    await addFiles(server, files);
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function fill(server: EmbeddedServer, gigabytes: number): Promise<void> {
+  await using sql = await openSql(server);
+  const rows = gigabytes * ROWS_PER_GIGABYTE;
+  const largeRows = Math.round(rows * LARGE_SHARE);
+  await sql.query(fillTable('accounts', largeRows));
+  await sql.query('create unique index on accounts (aid)');
+  for (let index = 0; index < MIDDLING_TABLES; index += 1) {
+    await sql.query(fillTable(`history_${index}`, Math.round((rows - largeRows) / MIDDLING_TABLES)));
+  }
+  for (let index = 0; index < SMALL_TABLES; index += 1) {
+    await sql.query(fillTable(`branch_${index}`, 20));
+    await sql.query(`create unique index on branch_${index} (aid)`);
+  }
+  await sql.query('vacuum freeze');
+  await sql.query('checkpoint');
+}
+
+/** Files of 8 kB that are nobody's relation: a cluster of as many tables would take hours to make. */
+async function addFiles(server: EmbeddedServer, files: number): Promise<void> {
+  const content = Buffer.alloc(8192, 1);
+  for (let first = 0; first < files; first += FILES_PER_DIRECTORY) {
+    const directory = await server.makeDirectory(path.join(server.dataDirectory, `files_${first}`));
+    const count = Math.min(FILES_PER_DIRECTORY, files - first);
+    for (let file = 0; file < count; file += 1) {
+      writeFileSync(path.join(directory, String(file)), content, { mode: 0o644 });
+    }
+  }
+}
+
+function fillTable(name: string, rows: number): string {
+  return `create table ${name} as select n as aid, n % 100000 as bid, repeat(md5(n::text), 30) as filler
+    from generate_series(1, ${rows}) n`;
+}

@@ -1,0 +1,100 @@
+/*
+ * What is compared: each case is one value, run in this order in every round. A case without `against` is what the
+ * cases that name it are measured against.
+ */
+export interface BenchCase {
+  readonly name: string;
+  readonly program: 'pg_basebackup' | 'pgconvoy';
+  /**
+   * Which port it connects to: the stock server's, that of `pgconvoy serve` beside it, or that of a proxy which limits every
+   * connection to the server to 50 MB/s.
+   */
+  readonly through: 'server' | 'serve' | 'link';
+  /** What is done with the backup: written to a directory and verified, or thrown away. */
+  readonly keeps: boolean;
+  /** Besides -D, -h, -p and -U. */
+  readonly arguments: readonly string[];
+  /** Name of the case that it is measured against. */
+  readonly against?: string;
+}
+
+const BASELINE = 'pg_basebackup';
+const DISCARDED_BASELINE = 'pg_basebackup, discarded';
+const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
+
+const KEPT = ['-X', 'fetch', '-c', 'fast', '-N'];
+const DISCARDED = ['-t', 'blackhole', '-X', 'none', '-c', 'fast', '-N'];
+
+export const CASES: readonly BenchCase[] = [
+  {
+    name: BASELINE,
+    program: 'pg_basebackup',
+    through: 'server',
+    keeps: true,
+    arguments: ['-Fp', '-X', 'fetch', '-c', 'fast', '--no-sync'],
+  },
+  ...[1, 2, 4].map((jobs): BenchCase => ({
+    name: `serve, -j ${jobs}`,
+    program: 'pgconvoy',
+    through: 'serve',
+    keeps: true,
+    arguments: ['--source=walsender', ...KEPT, '-j', String(jobs)],
+    against: BASELINE,
+  })),
+  ...[1, 2, 4].map((jobs): BenchCase => ({
+    name: `sql, -j ${jobs}`,
+    program: 'pgconvoy',
+    through: 'server',
+    keeps: true,
+    arguments: ['--source=sql', ...KEPT, '-j', String(jobs)],
+    against: BASELINE,
+  })),
+  {
+    name: DISCARDED_BASELINE,
+    program: 'pg_basebackup',
+    through: 'server',
+    keeps: false,
+    arguments: ['-Ft', '-D', '-', '-X', 'none', '-c', 'fast'],
+  },
+  {
+    name: 'sql, discarded, -j 2',
+    program: 'pgconvoy',
+    through: 'server',
+    keeps: false,
+    arguments: ['--source=sql', ...DISCARDED, '-j', '2'],
+    against: DISCARDED_BASELINE,
+  },
+  {
+    name: 'serve, discarded, -j 2',
+    program: 'pgconvoy',
+    through: 'serve',
+    keeps: false,
+    arguments: ['--source=walsender', ...DISCARDED, '-j', '2'],
+    against: DISCARDED_BASELINE,
+  },
+  {
+    name: LINK_BASELINE,
+    program: 'pgconvoy',
+    through: 'link',
+    keeps: false,
+    arguments: ['--source=sql', ...DISCARDED, '-j', '1'],
+  },
+  {
+    name: 'sql over a link of 50 MB/s, -j 8',
+    program: 'pgconvoy',
+    through: 'link',
+    keeps: false,
+    arguments: ['--source=sql', ...DISCARDED, '-j', '8'],
+    against: LINK_BASELINE,
+  },
+];
+
+/** The cases whose name holds one of the texts, and what they are measured against; all but the link without a text. */
+export function selectCases(texts: readonly string[]): readonly BenchCase[] {
+  const wanted =
+    texts.length === 0
+      ? CASES.filter((one) => one.through !== 'link')
+      : CASES.filter((one) => texts.some((text) => one.name.includes(text)));
+  const names = new Set(wanted.flatMap((one) => [one.name, one.against ?? one.name]));
+  return CASES.filter((one) => names.has(one.name));
+}
