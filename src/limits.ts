@@ -46,6 +46,15 @@ export const LIST_SILENCE_MS = 600_000;
 /** Files and directories of one cluster: what fits into the memory of the client, not what PostgreSQL may have. */
 export const MAX_LISTED_ENTRIES = 16_000_000;
 
+/** Result sets of one command: one a tablespace in the longest answer. */
+export const MAX_RESULT_SETS = 100_000;
+
+/** Rows that are collected; longer answers are taken row by row. */
+export const MAX_COLLECTED_ROWS = 100_000;
+
+/** Warnings of one task that are passed on: a server warns up to seven times of a damaged file. */
+export const MAX_TASK_WARNINGS = 10_000;
+
 /** BLCKSZ of every PostgreSQL that pgconvoy reads; a server built with another is refused. */
 export const PAGE_BYTES = 8192;
 

@@ -1,5 +1,4 @@
 /* `pgconvoy backup`: pg_basebackup's options, resolved into BackupOptions, and the exit status. */
-import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { backup } from '../coordinator/backup.js';
@@ -18,7 +17,8 @@ import { printDetail, printError, printWarning } from './messages.js';
 import {
   canonical,
   parseCheckpoint,
-  parseInteger,
+  parseJobs,
+  defaultJobs,
   parseManifestChecksums,
   parseMaxRate,
   parseTablespaceMapping,
@@ -26,8 +26,6 @@ import {
 } from './option-values.js';
 import { createProgressDisplay } from './progress-display.js';
 
-const MAX_JOBS = 512;
-const DEFAULT_MAX_JOBS = 8;
 /** A label is one line of at most this (MAXPGPATH, do_pg_backup_start). */
 const MAX_LABEL_BYTES = 1024;
 
@@ -51,7 +49,6 @@ interface BackupFlags extends ConnectionFlags {
 }
 
 export function backupCommand(): Command {
-  const defaultJobs = Math.min(availableParallelism(), DEFAULT_MAX_JOBS);
   const command = new Command('backup')
     .description('take a base backup of a running PostgreSQL server over several connections at once')
     .optionsGroup('Options controlling the output:')
@@ -83,12 +80,7 @@ export function backupCommand(): Command {
         .default('fetch'),
     )
     .optionsGroup('General options:')
-    .option(
-      '-j, --jobs <n>',
-      'copy over this many connections at once',
-      parseInteger('-j/--jobs', 1, MAX_JOBS),
-      defaultJobs,
-    )
+    .option('-j, --jobs <n>', 'copy over this many connections at once', parseJobs, defaultJobs())
     .addOption(
       new Option('-c, --checkpoint <fast|spread>', 'set fast or spread checkpointing')
         .argParser(parseCheckpoint)

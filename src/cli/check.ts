@@ -1,13 +1,12 @@
 /* `pgconvoy check`: each need of a backup over plain SQL, ok or not, with what mends it; exit status 1 when one would fail. */
 import path from 'node:path';
-import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
 import type { Requirement } from '../source/sql-requirements.js';
 import { ConvoyError } from '../errors.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';
-import { canonical, parseInteger } from './option-values.js';
+import { canonical, defaultJobs, parseJobs } from './option-values.js';
 
 interface CheckFlags extends ConnectionFlags {
   readonly pgdata?: string;
@@ -15,19 +14,12 @@ interface CheckFlags extends ConnectionFlags {
   readonly printGrants?: string;
 }
 
-const MAX_JOBS = 512;
-
 export function checkCommand(): Command {
   const command = new Command('check')
     .description('tell whether a stock server can be backed up over plain SQL, and what is missing')
     .optionsGroup('General options:')
     .option('-D, --pgdata <directory>', 'also check that a backup would fit into directory')
-    .option(
-      '-j, --jobs <n>',
-      'connections that the backup will use',
-      parseInteger('-j/--jobs', 1, MAX_JOBS),
-      Math.min(availableParallelism(), 8),
-    )
+    .option('-j, --jobs <n>', 'connections that the backup will use', parseJobs, defaultJobs())
     .option('--print-grants <role>', 'print the SQL that lets role take backups of this server, then exit')
     .allowExcessArguments(false)
     .action(runCheck);

@@ -2,6 +2,7 @@
  * Values of options, parsed and checked with pg_basebackup's words; used by the commands' options.
  * Every function throws ConvoyError `usage` naming the option.
  */
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { CHECKSUM_ALGORITHMS, parseChecksumAlgorithm, type ChecksumAlgorithm } from '../checksum.js';
 import type { TablespaceMapping } from '../coordinator/backup-options.js';
@@ -89,4 +90,15 @@ export function parseManifestChecksums(text: string): ChecksumAlgorithm {
   const algorithm = parseChecksumAlgorithm(text);
   if (algorithm !== undefined) return algorithm;
   throw usage(`unrecognized checksum algorithm: "${text}"`, `one of ${CHECKSUM_ALGORITHMS.join(', ')}`);
+}
+
+const MAX_JOBS = 512;
+const DEFAULT_MAX_JOBS = 8;
+
+/** -j: connections, and threads, of a backup. */
+export const parseJobs = parseInteger('-j/--jobs', 1, MAX_JOBS);
+
+/** One for each processor, up to eight: a server has other things to do. */
+export function defaultJobs(): number {
+  return Math.min(availableParallelism(), DEFAULT_MAX_JOBS);
 }

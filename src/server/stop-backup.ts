@@ -17,7 +17,7 @@ import {
   noticeResponse,
   rowDescription,
 } from '../wire/backend-messages.js';
-import type { Notice } from '../wire/connection.js';
+import type { Notice } from '../wire/open-options.js';
 import { describePosition, notInProgress } from './backup-slot.js';
 import type { CommandContext } from './command-context.js';
 import { SELECT_TAG } from './start-backup.js';

@@ -1,7 +1,8 @@
 /* A short session on a stock server that only asks: for `pgconvoy check`. */
 import { parseControlFile } from '../pgdata/control-file.js';
 import { majorVersionOf } from '../server-version.js';
-import type { OpenOptions, ServerConnection } from '../wire/connection.js';
+import type { ServerConnection } from '../wire/connection.js';
+import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { checkRequirements, type Requirement, type RequirementOptions } from './sql-requirements.js';
 import { openSqlSession, readControlBytes } from './sql-session.js';

@@ -4,7 +4,8 @@
  */
 import { CONTROL_FILE_BYTES } from '../limits.js';
 import { CONTROL_FILE_PATH, isIntactControlFile } from '../pgdata/control-file.js';
-import { ServerConnection, type OpenOptions } from '../wire/connection.js';
+import { ServerConnection } from '../wire/connection.js';
+import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { ConvoyError } from '../errors.js';
 import { CONNECTION_CHECK, sessionSettingsStatement } from './sql-statements.js';

@@ -3,11 +3,12 @@
  * apart in the receive buffer. Only members that were asked for, in the order asked, are believed.
  */
 import { ConvoyError } from '../errors.js';
-import { PAGE_BYTES, READ_SILENCE_MS, SEGMENT_PAGES } from '../limits.js';
+import { MAX_TASK_WARNINGS, PAGE_BYTES, READ_SILENCE_MS, SEGMENT_PAGES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { isDatabaseDirectory, parseRelationFileName } from '../pgdata/exclusions.js';
 import { formatReplicationCommand } from '../replication/command.js';
-import { ServerConnection, type OpenOptions } from '../wire/connection.js';
+import { ServerConnection } from '../wire/connection.js';
+import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { TarMemberReader, type TarHeader, type TarMemberHandler } from '../wire/tar-members.js';
 import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
@@ -40,7 +41,9 @@ export class WalsenderReader implements FileReader {
   ): Promise<ReadResult> {
     const warnings: string[] = [];
     const { onNotice } = this.#connection;
-    this.#connection.onNotice = ({ message }) => warnings.push(message);
+    this.#connection.onNotice = ({ message }) => {
+      if (warnings.length < MAX_TASK_WARNINGS) warnings.push(message);
+    };
     try {
       const hasBadPages = await this.#sendBackupFiles(
         files,

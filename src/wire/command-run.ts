@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { ConvoyError } from '../errors.js';
+import { MAX_COLLECTED_ROWS, MAX_RESULT_SETS } from '../limits.js';
 
 export interface ResultSet {
   readonly columns: readonly string[];
@@ -70,6 +71,7 @@ export class CommandRun implements pg.Submittable {
   }
 
   handleRowDescription(message: RowDescriptionMessage): void {
+    if (this.#sets.length >= MAX_RESULT_SETS) throw tooLong();
     this.#sets.push({ columns: message.fields.map((field) => field.name), rows: [] });
   }
 
@@ -77,12 +79,18 @@ export class CommandRun implements pg.Submittable {
     const set = this.#sets.at(-1);
     if (set === undefined || this.#failure !== undefined) return;
     try {
-      if (this.#reaction.row === undefined) set.rows.push(message.fields);
+      if (this.#reaction.row === undefined) this.#collect(set, message.fields);
       else this.#reaction.row(this.#sets.length - 1, message.fields);
     } catch (error) {
-      // the answer is read to its end all the same, so that the connection stays usable
       this.#failure = this.#describeError(error);
+      // who cannot be trusted may go on without end; any other answer is read to its end, and the connection stays usable
+      if (this.#failure.code === 'untrusted_peer') throw this.#failure;
     }
+  }
+
+  #collect(set: ResultSet, row: (string | null)[]): void {
+    if (set.rows.length >= MAX_COLLECTED_ROWS) throw tooLong();
+    set.rows.push(row);
   }
 
   handleCommandComplete(): void {}
@@ -108,4 +116,8 @@ export class CommandRun implements pg.Submittable {
     this.#settled = true;
     this.#reject(this.#describeError(error));
   }
+}
+
+function tooLong(): ConvoyError {
+  return new ConvoyError('untrusted_peer', "the server's answer has no end");
 }

@@ -11,6 +11,8 @@ import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
 import { connectFailure, type ConnectFailure } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
+import type { Notice, OpenOptions } from './open-options.js';
+import type { PgClient } from './pg-client.js';
 import { isUnixSocket, lookupPassword } from './conninfo.js';
 import { FrameWalker } from './frames.js';
 import { CommandRun, type CommandReaction, type ResultSet } from './command-run.js';
@@ -24,53 +26,7 @@ const RECEIVE_BUFFER_BYTES = 512 * 1024;
 const KEEPALIVE_IDLE_MS = 30_000;
 const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
 
-export interface OpenOptions {
-  /** A walsender for physical replication instead of a backend with a database. */
-  readonly replication?: boolean;
-  /** Startup option `role`: the session acts with this role's rights. */
-  readonly role?: string;
-  readonly applicationName: string;
-  /** Asked when the server wants a password and the settings have none; undefined: none can be had. */
-  readonly askPassword?: (() => Promise<string>) | undefined;
-  /** Drops the connection, also while it is being opened. */
-  readonly signal?: AbortSignal | undefined;
-  /** `detach` will be called: the stream must be one that anybody can read from. */
-  readonly detachable?: boolean;
-  /** What the socket reads into, without TLS; one of its own where none is given. */
-  readonly receiveBuffer?: Buffer;
-  /** Takes the notices; of the login, too. */
-  readonly onNotice?: ((notice: Notice) => void) | undefined;
-}
-
-/** The parts of pg.Connection that its types do not declare. */
-interface PgConnection {
-  stream: net.Socket;
-  on(event: 'parameterStatus', listener: (message: ParameterStatusMessage) => void): void;
-  on(
-    event: 'authenticationSASL',
-    listener: (message: { readonly mechanisms: readonly string[] }) => void,
-  ): void;
-  once(event: 'sslconnect', listener: () => void): void;
-}
-
-interface ParameterStatusMessage {
-  readonly parameterName: string;
-  readonly parameterValue: string;
-}
-
-interface PgClient extends pg.Client {
-  readonly connection: PgConnection & pg.Connection;
-  readonly processID: number;
-}
-
 type DataListener = (chunk: Buffer) => void;
-
-/** A notice or warning of the server. */
-export interface Notice {
-  readonly severity: string;
-  readonly message: string;
-  readonly hint: string | undefined;
-}
 
 export class ServerConnection implements AsyncDisposable {
   /** ParameterStatus values, as last reported ("server_version", "TimeZone", ...). */

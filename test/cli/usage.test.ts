@@ -87,7 +87,9 @@ describe('pgconvoy backup', { concurrency: 3 }, () => {
     ]);
     assert.match(
       result.stderr,
-      new RegExp(`^pgconvoy: error: connection to server on socket "${parent}/.s.PGSQL.5999" failed: .*\n$`),
+      new RegExp(
+        `^pgconvoy: error: connection to server on socket "${parent}/.s.PGSQL.5999" failed: No such file or directory\npgconvoy: hint: .*\n$`,
+      ),
     );
     assert.equal(result.status, 1);
     assert.deepEqual(readdirSync(parent), []);

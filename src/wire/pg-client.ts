@@ -1,0 +1,24 @@
+/* The parts of node-postgres that connection.ts builds on and its types do not declare. */
+import type net from 'node:net';
+import type pg from 'pg';
+
+/** The parts of pg.Connection that its types do not declare. */
+interface PgConnection {
+  stream: net.Socket;
+  on(event: 'parameterStatus', listener: (message: ParameterStatusMessage) => void): void;
+  on(
+    event: 'authenticationSASL',
+    listener: (message: { readonly mechanisms: readonly string[] }) => void,
+  ): void;
+  once(event: 'sslconnect', listener: () => void): void;
+}
+
+interface ParameterStatusMessage {
+  readonly parameterName: string;
+  readonly parameterValue: string;
+}
+
+export interface PgClient extends pg.Client {
+  readonly connection: PgConnection & pg.Connection;
+  readonly processID: number;
+}
