@@ -295,7 +295,7 @@ describe('answers', LIMIT, () => {
 
   test('a row that is not liked fails the command, and the connection stays usable', async (t) => {
     const connection = await connectTo(t, sends(resultSet([['1'], ['2']]), COMPLETE, READY));
-    const failure = new ConvoyError('untrusted_peer', 'not this row');
+    const failure = new ConvoyError('file_damaged', 'not this row');
     const thrown = connection.run('LIST', {
       row: () => {
         throw failure;
@@ -303,6 +303,18 @@ describe('answers', LIMIT, () => {
     });
     assert.equal(await failureOf(thrown), failure);
     assert.equal((await connection.run('LIST')).length, 1);
+  });
+
+  test('a row that nobody may send ends the connection, however long the answer goes on', async (t) => {
+    const connection = await connectTo(t, sends(resultSet([['1'], ['2']])));
+    const failure = new ConvoyError('untrusted_peer', 'not this row');
+    const thrown = connection.run('LIST', {
+      row: () => {
+        throw failure;
+      },
+    });
+    assert.equal(await failureOf(thrown), failure);
+    assert.equal(await connection.lost, failure);
   });
 
   test('the answer to one command is over before the next one is sent', async (t) => {
