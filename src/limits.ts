@@ -24,6 +24,9 @@ export const MAX_PATH_BYTES = 1024;
 /** The patch and basebackup.c write plain ustar names: 99 bytes and a terminator. */
 export const MAX_TAR_NAME_BYTES = 99;
 
+/** Names in front of a tar member, and pax records: of paths of MAXPGPATH, and what a file system keeps besides. */
+export const MAX_TAR_EXTENSION_BYTES = 1 * MiB;
+
 /** backup_label and tablespace_map: a label of 1 KiB at most, a path of MAXPGPATH a tablespace. */
 export const MAX_LABEL_BYTES = 1 * MiB;
 

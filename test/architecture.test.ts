@@ -15,15 +15,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   replication: [],
   pgdata: [],
   manifest: [],
-  source: ['wire', 'replication', 'pgdata'],
-  target: ['pgdata', 'types:manifest'],
+  // beyond the table: the tar format, which COPY streams and archives share
+  tar: [],
+  source: ['wire', 'replication', 'pgdata', 'tar'],
+  target: ['pgdata', 'types:manifest', 'tar'],
   plan: ['types:pgdata'],
   copy: ['plan', 'source', 'target', 'manifest'],
   // beyond the table: it writes backup_label, pg_control and WAL itself, with the workers' own way of writing a file
   coordinator: ['plan', 'source', 'target', 'manifest', 'copy', 'pgdata'],
   verify: ['manifest', 'pgdata', 'target'],
   restore: ['manifest', 'pgdata', 'target'],
-  server: ['wire', 'replication', 'pgdata', 'manifest'],
+  server: ['wire', 'replication', 'pgdata', 'manifest', 'tar'],
   cli: [
     'replication',
     'pgdata',

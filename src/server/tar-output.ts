@@ -1,7 +1,7 @@
 /*
  * The tar stream of a COPY: tar-stream makes headers and padding, the chunks go to the client as they are. Used by
  * SEND_BACKUP_FILES and STOP_BACKUP; there is no end-of-archive block.
- * Twin of tar-members.ts in src/wire. Header fields: tarCreateHeader in PostgreSQL's src/port/tar.c.
+ * Twin of tar-members.ts in src/tar. Header fields: tarCreateHeader in PostgreSQL's src/port/tar.c.
  */
 import { pack, type Header, type Pack } from 'tar-stream';
 import { ConvoyError } from '../errors.js';

@@ -12,7 +12,8 @@ import {
   parseWalSegmentName,
   segmentNumberOf,
 } from '../pgdata/wal-names.js';
-import type { TarHeader, TarMemberHandler } from '../wire/tar-members.js';
+import type { TarHeader } from '../tar/tar-header.js';
+import type { TarMemberHandler } from '../tar/tar-members.js';
 import type { StopReceiver } from './source.js';
 
 const STATUS_FILE = /^pg_wal\/archive_status\/([0-9A-F]{24}|[0-9A-F]{8}\.history)\.done$/;

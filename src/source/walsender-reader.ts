@@ -7,10 +7,11 @@ import { MAX_TASK_WARNINGS, PAGE_BYTES, READ_SILENCE_MS, SEGMENT_PAGES } from '.
 import type { Lsn } from '../lsn.js';
 import { isDatabaseDirectory, parseRelationFileName } from '../pgdata/exclusions.js';
 import { formatReplicationCommand } from '../replication/command.js';
+import type { TarHeader } from '../tar/tar-header.js';
+import { TarMemberReader, type TarMemberHandler } from '../tar/tar-members.js';
 import { ServerConnection } from '../wire/connection.js';
 import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
-import { TarMemberReader, type TarHeader, type TarMemberHandler } from '../wire/tar-members.js';
 import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
 
 /** SQLSTATE of "checksum verification failure during base backup": the data is complete, pages are bad. */

@@ -13,7 +13,7 @@ import type { ResultSet } from '../wire/command-run.js';
 import { ServerConnection } from '../wire/connection.js';
 import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
-import { TarMemberReader } from '../wire/tar-members.js';
+import { TarMemberReader } from '../tar/tar-members.js';
 import { checkBackupLabel } from './checked-label.js';
 import { FileListReader } from './file-list-reader.js';
 import { checkHeader } from './listed-tablespaces.js';

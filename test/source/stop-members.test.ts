@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Lsn } from '../../src/lsn.js';
 import { StopMembers } from '../../src/source/stop-members.js';
-import type { TarHeader } from '../../src/wire/tar-members.js';
+import type { TarHeader } from '../../src/tar/tar-header.js';
 
 const SEGMENT_BYTES = 1024 * 1024;
 
