@@ -63,3 +63,6 @@ export const PAGE_BYTES = 8192;
 
 /** RELSEG_SIZE in pages: a relation segment file holds at most this many. */
 export const SEGMENT_PAGES = 131_072;
+
+/** A line of a backup manifest names one file, whose path has at most MAXPGPATH bytes, six times as many escaped. */
+export const MAX_MANIFEST_LINE_BYTES = 1 * MiB;

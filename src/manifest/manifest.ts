@@ -2,6 +2,7 @@
  * The backup manifest's model. Format and meaning: PostgreSQL's documentation, "Backup Manifest Format", and
  * src/backend/backup/backup_manifest.c.
  */
+import type { ChecksumAlgorithm } from '../checksum.js';
 import type { Lsn } from '../lsn.js';
 
 export const MANIFEST_PATH = 'backup_manifest';
@@ -24,8 +25,24 @@ export interface ManifestFile {
   readonly checksum: string;
 }
 
+/** A file as a manifest that was read records it. A path whose bytes are not UTF-8 is one of file-name-bytes.ts. */
+export interface RecordedFile extends ManifestFile {
+  readonly algorithm: ChecksumAlgorithm;
+}
+
 export interface WalRange {
   readonly timeline: number;
   readonly startLsn: Lsn;
   readonly endLsn: Lsn;
+}
+
+/** A whole manifest, read from a file; its checksum was right. */
+export interface BackupManifest {
+  readonly version: ManifestVersion;
+  /** Undefined in version 1. */
+  readonly systemIdentifier: bigint | undefined;
+  /** By path, in the order of the manifest. */
+  readonly files: ReadonlyMap<string, RecordedFile>;
+  /** One a timeline that the backup went through. */
+  readonly walRanges: readonly WalRange[];
 }
