@@ -2,14 +2,17 @@
 import path from 'node:path';
 import { Command } from 'commander';
 import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
-import type { Requirement } from '../source/sql-requirements.js';
+import { areMet, type Requirement } from '../source/requirement.js';
+import type { TablespaceMapping } from '../coordinator/backup-options.js';
 import { ConvoyError } from '../errors.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';
-import { canonical, defaultJobs, parseJobs } from './option-values.js';
+import { printWarning } from './messages.js';
+import { canonical, defaultJobs, parseJobs, parseTablespaceMapping } from './option-values.js';
 
 interface CheckFlags extends ConnectionFlags {
   readonly pgdata?: string;
+  readonly tablespaceMapping?: readonly TablespaceMapping[];
   readonly jobs: number;
   readonly printGrants?: string;
 }
@@ -19,6 +22,14 @@ export function checkCommand(): Command {
     .description('tell whether a stock server can be backed up over plain SQL, and what is missing')
     .optionsGroup('General options:')
     .option('-D, --pgdata <directory>', 'also check that a backup would fit into directory')
+    .option(
+      '-T, --tablespace-mapping <olddir=newdir>',
+      'as the backup will: relocate tablespace in OLDDIR to NEWDIR',
+      (text: string, all: readonly TablespaceMapping[] | undefined) => [
+        ...(all ?? []),
+        parseTablespaceMapping(text),
+      ],
+    )
     .option('-j, --jobs <n>', 'connections that the backup will use', parseJobs, defaultJobs())
     .option('--print-grants <role>', 'print the SQL that lets role take backups of this server, then exit')
     .allowExcessArguments(false)
@@ -29,8 +40,10 @@ export function checkCommand(): Command {
 async function runCheck(flags: CheckFlags): Promise<void> {
   const { connection, askPassword } = await connectionFrom(flags);
   const { signal, dispose } = cancelOnSignals();
-  const directory = flags.pgdata === undefined ? undefined : canonical(path.resolve(flags.pgdata));
-  const options: CheckOptions = { connection, askPassword, jobs: flags.jobs, directory, signal };
+  const { jobs, pgdata, tablespaceMapping: tablespaceMappings = [] } = flags;
+  const target =
+    pgdata === undefined ? undefined : { directory: canonical(path.resolve(pgdata)), tablespaceMappings };
+  const options: CheckOptions = { connection, askPassword, jobs, target, warn: printWarning, signal };
   try {
     if (flags.printGrants === '')
       throw new ConvoyError('usage', 'option --print-grants needs the name of a role');
@@ -40,7 +53,7 @@ async function runCheck(flags: CheckFlags): Promise<void> {
     }
     const requirements = await checkServer(options);
     process.stdout.write(requirements.map(describeRequirement).join(''));
-    if (requirements.some(({ isMet, isNeeded }) => isNeeded && !isMet)) process.exitCode = 1;
+    if (!areMet(requirements)) process.exitCode = 1;
   } finally {
     dispose();
   }

@@ -10,9 +10,10 @@ import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import type { FileList, SourceServer, SourceTablespace } from '../source/source.js';
 import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
-import { refuseUnlessRoom, type SpaceNeed } from '../target/free-space.js';
+import { refuseUnlessRoom } from '../target/free-space.js';
 import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
 import type { TargetOptions } from './backup-options.js';
+import { spaceNeeds } from './space-needs.js';
 import { writeWhole } from './stop-files.js';
 import { mapTablespaces } from './tablespace-mapping.js';
 
@@ -20,6 +21,8 @@ export interface PrepareOptions {
   readonly server: SourceServer;
   readonly tablespaces: readonly SourceTablespace[];
   readonly list: FileList;
+  /** WAL comes along at the end. */
+  readonly includeWal: boolean;
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
 }
@@ -40,7 +43,13 @@ export class BackupTarget {
   }
 
   /** Makes all directories and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
-  prepare({ server, tablespaces, list, manifestChecksums: algorithm }: PrepareOptions): TargetSpec {
+  prepare({
+    server,
+    tablespaces,
+    list,
+    includeWal,
+    manifestChecksums: algorithm,
+  }: PrepareOptions): TargetSpec {
     if (this.#options.kind === 'blackhole') return this.#spec;
     const { directory, tablespaceMappings } = this.#options;
     const spec: DirectoryTargetSpec = {
@@ -49,7 +58,8 @@ export class BackupTarget {
       tablespaces: mapTablespaces(tablespaces, tablespaceMappings, this.#warn),
     };
     this.#spec = spec;
-    refuseUnlessRoom(spaceNeeds(spec, list));
+    // a segment at the least
+    refuseUnlessRoom(spaceNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
     this.#directory = new DirectoryTarget(spec);
     this.#directory.prepare(server.directoryMode, list.directories);
     // as the server's own files: the group may read them where it may read the directory
@@ -113,14 +123,4 @@ export class BackupTarget {
   async remove(): Promise<void> {
     await this.#directory?.remove();
   }
-}
-
-function spaceNeeds({ directory, tablespaces }: DirectoryTargetSpec, list: FileList): SpaceNeed[] {
-  const bytesIn = (oid: number | undefined): number =>
-    list.files.reduce((sum, file) => (file.tablespace === oid ? sum + file.size : sum), 0);
-  const inTablespaces = tablespaces.map(({ oid, location }) => ({
-    directory: location,
-    bytes: bytesIn(oid),
-  }));
-  return [{ directory, bytes: bytesIn(undefined) }, ...inTablespaces];
 }

@@ -131,9 +131,11 @@ class BackupRun {
   }
 
   #prepareTarget({ tablespaces }: StartedBackup, list: FileList): TargetSpec {
-    const { manifestChecksums } = this.#options;
+    const { manifestChecksums, wal } = this.#options;
+    const { server } = this.#opened.source;
     this.#throwIfFailed();
-    return this.#target.prepare({ server: this.#opened.source.server, tablespaces, list, manifestChecksums });
+    const includeWal = wal === 'fetch';
+    return this.#target.prepare({ server, tablespaces, list, includeWal, manifestChecksums });
   }
 
   async #copy(started: StartedBackup, spec: TargetSpec, tasks: CopyTask[], list: FileList): Promise<void> {

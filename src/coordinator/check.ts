@@ -1,20 +1,26 @@
 /*
  * `pgconvoy check`: would a backup over plain SQL work? Asks the server for each need of the sql source, and the target
- * for room.
+ * for room, in the words of the backup that would fail.
  */
 import { asConvoyError } from '../errors.js';
 import type { ConnectionSettings } from '../source/open-source.js';
-import { grantScript, type Requirement } from '../source/sql-requirements.js';
-import { SqlInspection } from '../source/sql-inspection.js';
+import { areMet, type Requirement } from '../source/requirement.js';
+import { grantScript } from '../source/sql-grants.js';
+import { SqlInspection, type ClusterContents } from '../source/sql-inspection.js';
 import { refuseUnlessEmpty } from '../target/directory-target.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
+import type { TablespaceMapping } from './backup-options.js';
+import { spaceNeeds } from './space-needs.js';
+import { mapTablespaces } from './tablespace-mapping.js';
 
 export interface CheckOptions {
   readonly connection: ConnectionSettings;
   readonly askPassword: (() => Promise<string>) | undefined;
   readonly jobs: number;
   /** Undefined: no target is looked at. */
-  readonly directory: string | undefined;
+  readonly target:
+    { readonly directory: string; readonly tablespaceMappings: readonly TablespaceMapping[] } | undefined;
+  readonly warn: (message: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -22,10 +28,10 @@ export interface CheckOptions {
 export async function checkServer(options: CheckOptions): Promise<Requirement[]> {
   await using inspection = await SqlInspection.open(options);
   const requirements = await inspection.requirements({ jobs: options.jobs, includeWal: true });
-  const { directory } = options;
-  if (directory === undefined) return requirements;
-  const mayRead = requirements.every(({ isMet, isNeeded }) => isMet || !isNeeded);
-  return [...requirements, checkTarget(directory, mayRead ? await inspection.clusterBytes() : 0)];
+  // what lies on the server can be looked at only by whoever may take a backup
+  const contents =
+    options.target !== undefined && areMet(requirements) ? await inspection.contents() : undefined;
+  return [...requirements, ...checkTarget(options, contents)];
 }
 
 /** The grants that `role` needs on this server. @throws ConvoyError `connection_failed` */
@@ -34,19 +40,36 @@ export async function printableGrants(options: CheckOptions, role: string): Prom
   return grantScript(inspection.major, role, inspection.database);
 }
 
-function checkTarget(directory: string, bytes: number): Requirement {
-  const name = 'target';
+function checkTarget({ target, warn }: CheckOptions, contents: ClusterContents | undefined): Requirement[] {
+  if (target === undefined) return [];
+  const { directory } = target;
+  const files = contents?.files ?? [];
+  const tablespaces = mapTablespaces(contents?.tablespaces ?? [], target.tablespaceMappings, warn);
+  const roomWith = (walBytes: number): Requirement['finding'] => {
+    const needs = spaceNeeds({ directory, tablespaces }, files, walBytes);
+    refuseUnlessRoom(needs);
+    const bytes = needs.reduce((sum, need) => sum + need.bytes, 0);
+    return `room for ${Math.ceil(bytes / 1024 / 1024)} MB at "${directory}"`;
+  };
+  const empty = judge('target', true, () => {
+    for (const root of [directory, ...tablespaces.map(({ location }) => location)]) refuseUnlessEmpty(root);
+    return `"${directory}" is empty, or yet to be made`;
+  });
+  if (contents === undefined) return [empty];
+  const { walSegmentBytes, maxWalBytes } = contents;
+  return [
+    empty,
+    judge('free space', true, () => roomWith(walSegmentBytes)),
+    // a busy server writes so much while a large backup runs, and more while a very large one does
+    judge('free space with max_wal_size of WAL', false, () => roomWith(maxWalBytes)),
+  ];
+}
+
+function judge(name: string, isNeeded: boolean, finding: () => string): Requirement {
   try {
-    refuseUnlessEmpty(directory);
-    refuseUnlessRoom([{ directory, bytes }]);
-    return {
-      name,
-      isMet: true,
-      isNeeded: true,
-      finding: `room for ${Math.ceil(bytes / 1024 / 1024)} MB at "${directory}"`,
-    };
+    return { name, isMet: true, isNeeded, finding: finding() };
   } catch (error) {
     const { message, hint } = asConvoyError(error, 'target_io');
-    return { name, isMet: false, isNeeded: true, finding: message, remedy: hint };
+    return { name, isMet: false, isNeeded, finding: message, remedy: hint };
   }
 }

@@ -4,9 +4,22 @@ import { majorVersionOf } from '../server-version.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
-import { checkRequirements, type Requirement, type RequirementOptions } from './sql-requirements.js';
+import type { Requirement } from './requirement.js';
+import type { SourceFile, SourceTablespace } from './source.js';
+import { listCluster, readTablespaces } from './sql-listing.js';
+import { checkRequirements, type RequirementOptions } from './sql-requirements.js';
 import { openSqlSession, readControlBytes } from './sql-session.js';
-import { listStatement } from './sql-statements.js';
+import { SERVER_FACTS } from './sql-statements.js';
+
+export interface ClusterContents {
+  readonly tablespaces: readonly SourceTablespace[];
+  readonly files: readonly SourceFile[];
+  readonly walSegmentBytes: number;
+  /** max_wal_size: about what the server writes from one checkpoint to the next. */
+  readonly maxWalBytes: number;
+}
+
+const MAX_WAL_BYTES = "SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_wal_size'))";
 
 export class SqlInspection implements AsyncDisposable {
   readonly major: number;
@@ -41,14 +54,25 @@ export class SqlInspection implements AsyncDisposable {
     return checkRequirements(this.#connection, options);
   }
 
-  /** About what a backup would hold without WAL: the sum of all files that are not left out as directories. */
-  async clusterBytes(): Promise<number> {
+  /** What a backup that starts now would copy. */
+  async contents(): Promise<ClusterContents> {
     const { catalogVersion } = parseControlFile(await readControlBytes(this.#connection));
-    const list = listStatement(`PG_${this.major}_${catalogVersion}`);
-    const [row] = await this.#connection.query(
-      `SELECT pg_catalog.sum(size) FROM (${list}) AS l(path, isdir, size, mtime) WHERE NOT isdir`,
-    );
-    return Number(row?.[0] ?? 0);
+    const [facts] = await this.#connection.query(SERVER_FACTS);
+    const [walSegmentBytes, , , statsTempDirectory] = facts ?? [];
+    const [[maxWalBytes] = []] = await this.#connection.query(MAX_WAL_BYTES);
+    const tablespaces = await readTablespaces(this.#connection);
+    const { files } = await listCluster(this.#connection, {
+      major: this.major,
+      catalogVersion,
+      tablespaces,
+      statsTempDirectory: statsTempDirectory ?? undefined,
+    });
+    return {
+      tablespaces: tablespaces.linked,
+      files,
+      walSegmentBytes: Number(walSegmentBytes),
+      maxWalBytes: Number(maxWalBytes),
+    };
   }
 
   [Symbol.asyncDispose](): Promise<void> {

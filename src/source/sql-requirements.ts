@@ -5,64 +5,16 @@
 import { ConvoyError } from '../errors.js';
 import { OLDEST_MAJOR, majorVersionOf } from '../server-version.js';
 import type { ServerConnection } from '../wire/connection.js';
+import type { Requirement } from './requirement.js';
+import { grantExecute, grantReplication, neededFunctions } from './sql-grants.js';
+import { checkHeadRoom } from './sql-head-room.js';
 import { literal } from './sql-statements.js';
-
-export interface Requirement {
-  readonly name: string;
-  readonly isMet: boolean;
-  /** Not met, it makes a backup fail; others are only worth knowing. */
-  readonly isNeeded: boolean;
-  /** What was found, one line. */
-  readonly finding: string;
-  /** SQL, or another step, that mends it. */
-  readonly remedy?: string | undefined;
-}
 
 export interface RequirementOptions {
   /** Connections that a backup would open, beside the one that asks. */
   readonly jobs: number;
   /** WAL is fetched at the end. */
   readonly includeWal: boolean;
-}
-
-/** Signatures of the functions that a backup calls. */
-export function neededFunctions(major: number): string[] {
-  const backup =
-    major >= 15
-      ? ['pg_backup_start(text, boolean)', 'pg_backup_stop(boolean)']
-      : ['pg_start_backup(text, boolean, boolean)', 'pg_stop_backup(boolean, boolean)'];
-  return [
-    ...backup,
-    'pg_ls_dir(text, boolean, boolean)',
-    'pg_stat_file(text, boolean)',
-    'pg_read_binary_file(text, bigint, bigint, boolean)',
-  ];
-}
-
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** For a comment: nothing ends its line. */
-function oneLine(text: string): string {
-  return text.replaceAll(/[\r\n]/g, ' ');
-}
-
-function grantExecute(signature: string, role: string): string {
-  return `GRANT EXECUTE ON FUNCTION pg_catalog.${signature} TO ${quoteIdentifier(role)};`;
-}
-
-/** The whole script that lets a role take backups, for a server of this version. */
-export function grantScript(major: number, role: string, database: string): string {
-  return [
-    `-- PostgreSQL ${major}; run as superuser in database ${oneLine(quoteIdentifier(database))}, the one that pgconvoy connects to`,
-    ...neededFunctions(major).map((signature) => grantExecute(signature, role)),
-    '-- optional: lets a temporary slot hold the WAL while a backup runs',
-    `ALTER ROLE ${quoteIdentifier(role)} REPLICATION;`,
-    '-- optional: lets pgconvoy see all settings',
-    `GRANT pg_monitor TO ${quoteIdentifier(role)};`,
-    '',
-  ].join('\n');
 }
 
 /** All needs, in the order of showing them. @throws ConvoyError only where the connection fails */
@@ -87,19 +39,9 @@ export async function checkRequirements(
     await checkHeadRoom(connection, options.jobs),
     await checkFullPageWrites(connection),
     await checkArchiving(connection),
-    await checkSlot(connection, options.includeWal),
+    ...(await checkWalHolding(connection, options.includeWal)),
     ...tablespaces,
   ];
-}
-
-/** @throws ConvoyError `server_error` that says all that is missing, and how to mend it */
-export function failUnlessMet(requirements: readonly Requirement[]): void {
-  const missing = requirements.filter(({ isMet, isNeeded }) => isNeeded && !isMet);
-  if (missing.length === 0) return;
-  const remedies = missing.flatMap(({ remedy }) => (remedy === undefined ? [] : [remedy]));
-  throw new ConvoyError('server_error', missing.map(({ finding }) => finding).join('; '), {
-    hint: remedies.length === 0 ? undefined : remedies.join(' '),
-  });
 }
 
 async function checkFunctions(connection: ServerConnection, major: number): Promise<Requirement[]> {
@@ -151,33 +93,6 @@ async function checkWalLevel(connection: ServerConnection): Promise<Requirement>
   };
 }
 
-async function checkHeadRoom(connection: ServerConnection, jobs: number): Promise<Requirement> {
-  // reserved_connections came with PostgreSQL 16
-  const [row] = await connection.query(
-    `SELECT pg_catalog.current_setting('max_connections')::int
-       - (SELECT pg_catalog.sum(numbackends) FROM pg_catalog.pg_stat_database)::int
-       - CASE WHEN r.rolsuper THEN 0 ELSE pg_catalog.current_setting('superuser_reserved_connections')::int
-           + COALESCE(pg_catalog.current_setting('reserved_connections', true), '0')::int END,
-       CASE WHEN r.rolsuper OR r.rolconnlimit < 0 THEN NULL ELSE r.rolconnlimit - 1 END
-     FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user`,
-  );
-  const free = Number(row?.[0] ?? 0);
-  const limit = typeof row?.[1] === 'string' ? Number(row[1]) : Number.POSITIVE_INFINITY;
-  const available = Math.max(0, Math.min(free, limit));
-  const isMet = available >= jobs;
-  return {
-    name: 'connections',
-    isMet,
-    isNeeded: true,
-    finding: isMet
-      ? `${jobs} more can be opened (${available} are free)`
-      : `too few connections left on the server: ${jobs} are needed, ${available} are free`,
-    remedy: isMet
-      ? undefined
-      : 'use fewer jobs (-j), or raise max_connections or the connection limit of the role',
-  };
-}
-
 async function checkFullPageWrites(connection: ServerConnection): Promise<Requirement> {
   const [row] = await connection.query(
     `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('full_page_writes'),
@@ -211,27 +126,49 @@ async function checkArchiving(connection: ServerConnection): Promise<Requirement
     finding: isMet
       ? `archive_mode is ${mode ?? 'unknown'}`
       : 'the archiver is failing; a backup with -X none would wait for it',
-    remedy: isMet ? undefined : 'see last_failed_wal in pg_stat_archiver and the server log',
+    remedy: isMet
+      ? undefined
+      : 'SELECT last_failed_wal, last_failed_time FROM pg_stat_archiver; -- and see the server log',
   };
 }
 
-async function checkSlot(connection: ServerConnection, includeWal: boolean): Promise<Requirement> {
+/** REPLICATION and a free slot: with both, a slot holds the WAL of the backup. */
+async function checkWalHolding(
+  connection: ServerConnection,
+  includeWal: boolean,
+): Promise<[replication: Requirement, slot: Requirement]> {
   const [row] = await connection.query(
     `SELECT current_user, r.rolreplication OR r.rolsuper,
-       pg_catalog.current_setting('max_replication_slots')::int - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots)
+       pg_catalog.current_setting('max_replication_slots'), (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots),
+       COALESCE(pg_catalog.current_setting('idle_replication_slot_timeout', true), '0')
      FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user`,
   );
-  const [role, mayReplicate, free] = row ?? [];
-  const isMet = mayReplicate === 't' && Number(free) > 0;
-  const why = mayReplicate === 't' ? 'no replication slot is free' : 'the role lacks REPLICATION';
+  const [role, mayReplicate, maxSlots, slots, idleTimeout] = row ?? [];
   const consequence = includeWal ? '; a backup fails if the server recycles WAL that it needs' : '';
-  return {
-    name: 'slot',
-    isMet,
+  const isReplicator = mayReplicate === 't';
+  const replication: Requirement = {
+    name: 'REPLICATION',
+    isMet: isReplicator,
     isNeeded: false,
-    finding: isMet ? 'a temporary slot can hold the WAL' : `${why}: no slot can hold the WAL${consequence}`,
-    remedy: mayReplicate === 't' ? undefined : `ALTER ROLE ${quoteIdentifier(role ?? '')} REPLICATION;`,
+    finding: isReplicator
+      ? 'the role may have a slot'
+      : `the role lacks REPLICATION: no slot can hold the WAL${consequence}`,
+    remedy: isReplicator ? undefined : grantReplication(role ?? ''),
   };
+  const free = Number(maxSlots) - Number(slots);
+  const slot = { name: 'slot', isNeeded: false } as const;
+  if (free <= 0) {
+    const finding = `no replication slot is free: none can hold the WAL${consequence}`;
+    const remedy = `ALTER SYSTEM SET max_replication_slots = ${Number(slots) + 1}; -- and restart the server`;
+    return [replication, { ...slot, isMet: false, finding, remedy }];
+  }
+  if (idleTimeout !== '0') {
+    // it would end the session that has the slot, and with it the backup (sql-statements.ts, holdWal)
+    const finding = `idle_replication_slot_timeout is ${idleTimeout ?? ''}: no slot is used to hold the WAL${consequence}`;
+    const remedy = 'ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();';
+    return [replication, { ...slot, isMet: false, finding, remedy }];
+  }
+  return [replication, { ...slot, isMet: true, finding: `${free} of ${maxSlots ?? ''} are free` }];
 }
 
 async function checkTablespaceAccess(connection: ServerConnection): Promise<Requirement> {
@@ -256,5 +193,6 @@ async function checkTablespaceAccess(connection: ServerConnection): Promise<Requ
     isMet,
     isNeeded: true,
     finding: isMet ? `${rows.length} can be read` : `tablespaces cannot be read: ${unreadable.join(', ')}`,
+    remedy: isMet ? undefined : "let the server's system account read their directories",
   };
 }

@@ -4,9 +4,8 @@
  * Facts: PostgreSQL's documentation, "Making a Base Backup Using the Low Level API", and basebackup.c for the order.
  */
 import { asConvoyError, ConvoyError } from '../errors.js';
-import { CONTROL_FILE_BYTES, LIST_SILENCE_MS } from '../limits.js';
+import { CONTROL_FILE_BYTES } from '../limits.js';
 import { parseLsn, type Lsn } from '../lsn.js';
-import { walDirectories } from '../pgdata/listed-path.js';
 import { CONTROL_FILE_PATH, parseControlFile, type ControlFile } from '../pgdata/control-file.js';
 import { segmentNumberOf, walSegmentName } from '../pgdata/wal-names.js';
 import { majorVersionOf } from '../server-version.js';
@@ -14,38 +13,26 @@ import type { ServerConnection } from '../wire/connection.js';
 import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { checkBackupLabel } from './checked-label.js';
-import { checkTablespaces } from './listed-tablespaces.js';
+import { failUnlessMet } from './requirement.js';
 import { SessionWatch } from './session-watch.js';
 import type {
   BackupSource,
   FileList,
   SourceServer,
-  SourceTablespace,
   StartedBackup,
   StartOptions,
   StopOptions,
   StoppedBackup,
   StopReceiver,
 } from './source.js';
-import { SqlListReader } from './sql-list.js';
-import { checkRequirements, failUnlessMet, type RequirementOptions } from './sql-requirements.js';
-import { openSqlSession, readBytes, readControlBytes } from './sql-session.js';
-import {
-  CURRENT_TIMELINE,
-  holdWal,
-  listStatement,
-  SERVER_FACTS,
-  startStatement,
-  stopStatement,
-  TABLESPACES,
-} from './sql-statements.js';
+import { listCluster, readTablespaces, type ClusterTablespaces } from './sql-listing.js';
+import { checkRequirements, type RequirementOptions } from './sql-requirements.js';
+import { openSqlSession, readControlBytes } from './sql-session.js';
+import { CURRENT_TIMELINE, holdWal, SERVER_FACTS, startStatement, stopStatement } from './sql-statements.js';
 import { sendWal, walGone } from './sql-wal.js';
 
 /** With the time between two questions: a loss is noticed within 10 s. */
 const ANSWER_LIMIT_MS = 7500;
-
-/** postmaster.pid is a few short lines. */
-const LOCK_FILE_BYTES = 4096;
 
 /** SQLSTATEs that say that no slot can be had: no right to, none left, or WAL is not kept for replication. */
 const NO_SLOT_STATES: ReadonlySet<string> = new Set(['42501', '53400', '55000']);
@@ -59,11 +46,10 @@ export class SqlSource implements BackupSource {
   readonly #watch: SessionWatch;
   readonly #control: ControlFile;
   readonly #statsTempDirectory: string | undefined;
-  /** Oids of tablespaces that are directories in pg_tblspc. */
-  #inPlace: ReadonlySet<number> = new Set();
   #wasInRecovery: string | undefined;
   /** The first segment that the backup needs, where WAL is to be fetched. */
   #neededSegment: string | undefined;
+  #tablespaces: ClusterTablespaces = { linked: [], inPlace: new Set() };
   #started: StartedBackup | undefined;
 
   /** @throws ConvoyError `connection_failed`, `server_unsupported`; `server_error` where a function may not be executed */
@@ -126,39 +112,23 @@ export class SqlSource implements BackupSource {
     const [row] = await this.#connection.query(startStatement(this.server.major), [label, fastCheckpoint]);
     const startLsn = lsnOf(row?.[0]);
     const { timeline } = parseControlFile(await readControlBytes(this.#connection));
-    const rows = (await this.#connection.query(TABLESPACES)).map(tablespaceOf);
-    // one in place is a directory of the data directory, named relative to it
-    const tablespaces = checkTablespaces(rows.filter(({ location }) => location.startsWith('/')));
-    this.#inPlace = new Set(rows.filter(({ location }) => !location.startsWith('/')).map(({ oid }) => oid));
+    this.#tablespaces = await readTablespaces(this.#connection);
     const segment = { timeline, segmentNumber: segmentNumberOf(startLsn, this.server.walSegmentBytes) };
     if (includeWal) this.#neededSegment = walSegmentName(segment, this.server.walSegmentBytes);
-    this.#started = { startLsn, startTimeline: timeline, tablespaces };
+    this.#started = { startLsn, startTimeline: timeline, tablespaces: this.#tablespaces.linked };
     return this.#started;
   }
 
   async list(): Promise<FileList> {
-    const { tablespaces } = this.#requireStart();
-    const { major, directoryMode } = this.server;
-    const versionDirectory = `PG_${major}_${this.#control.catalogVersion}`;
-    const reader = new SqlListReader({
-      walDirectories: walDirectories(major),
-      linkedTablespaces: new Set(tablespaces.map(({ oid }) => oid)),
-      inPlaceTablespaces: this.#inPlace,
-      versionDirectory,
-      insideDirectories: await this.#insideDirectories(tablespaces),
+    this.#requireStart();
+    const { files, directories } = await listCluster(this.#connection, {
+      major: this.server.major,
+      catalogVersion: this.#control.catalogVersion,
+      tablespaces: this.#tablespaces,
       statsTempDirectory: this.#statsTempDirectory,
     });
-    await this.#connection
-      .run(listStatement(versionDirectory), {
-        row: (_set, row) => reader.add(row),
-        silenceLimitMs: LIST_SILENCE_MS,
-      })
-      .catch((error: unknown) => {
-        throw withListHint(error);
-      });
     this.#watch.begin();
-    const { files, directories } = reader.finish();
-    return { files, directories: directories.map((target) => ({ target, mode: directoryMode })) };
+    return { files, directories: directories.map((target) => ({ target, mode: this.server.directoryMode })) };
   }
 
   async stop({ includeWal, waitForArchive }: StopOptions, receiver: StopReceiver): Promise<StoppedBackup> {
@@ -228,32 +198,10 @@ export class SqlSource implements BackupSource {
     receiver.end();
   }
 
-  /**
-   * Tablespaces that lie inside the data directory are listed there, too. Where that is stands in postmaster.pid (line
-   * LOCK_FILE_LINE_DATA_DIR), which needs no other right than reading files.
-   */
-  async #insideDirectories(tablespaces: readonly SourceTablespace[]): Promise<string[]> {
-    const lockFile = await readBytes(this.#connection, 'postmaster.pid', 0, LOCK_FILE_BYTES);
-    const root = lockFile?.toString().split('\n')[1];
-    if (root === undefined || root === '') return [];
-    return tablespaces.flatMap(({ location }) =>
-      location.startsWith(`${root}/`) ? [location.slice(root.length + 1)] : [],
-    );
-  }
-
   #requireStart(): StartedBackup {
     if (this.#started === undefined) throw new TypeError('list and stop come after start');
     return this.#started;
   }
-}
-
-/** What makes a listing fail that all grants allow is a link that leads in a circle, or to where the server may not look. */
-function withListHint(error: unknown): unknown {
-  if (!(error instanceof ConvoyError) || error.code !== 'server_error') return error;
-  const hint =
-    error.hint ??
-    'over SQL a link in the data directory is followed: remove it, or use pgconvoy serve (--source=walsender)';
-  return new ConvoyError(error.code, error.message, { hint, sqlState: error.sqlState, cause: error });
 }
 
 function lsnOf(text: string | null | undefined): Lsn {
@@ -261,8 +209,4 @@ function lsnOf(text: string | null | undefined): Lsn {
   if (lsn === undefined)
     throw new ConvoyError('untrusted_peer', `unexpected WAL position "${String(text).slice(0, 40)}"`);
   return lsn;
-}
-
-function tablespaceOf([oid, location]: (string | null)[]): SourceTablespace {
-  return { oid: Number(oid), location: location ?? '' };
 }

@@ -1,5 +1,5 @@
 /*
- * The SQL that the sql source speaks, release by release; its functions and their grants stand in sql-requirements.ts.
+ * The SQL that the sql source speaks, release by release; its functions and their grants stand in sql-grants.ts.
  * Every function is called with its schema, since the session's search_path is empty.
  */
 

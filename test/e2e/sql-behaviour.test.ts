@@ -7,7 +7,7 @@ import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
-import { neededFunctions } from '../../src/source/sql-requirements.js';
+import { neededFunctions } from '../../src/source/sql-grants.js';
 import { FaultyProxy } from '../support/faulty-proxy.js';
 import { pgconvoy } from '../support/pgconvoy.js';
 import { sql, testServer, type Major, type TestServerOptions } from '../support/postgres.js';
@@ -88,16 +88,6 @@ for (const major of [13, 15] satisfies Major[]) {
     assert.doesNotMatch(check.stdout, /^not ok/m);
   });
 }
-
-test('more jobs than the server has connections left is said before anything starts', async (t) => {
-  const stage = await setSqlStage(t, { settings: { max_connections: '12' } });
-  const target = await newTarget(t);
-  assertFailed(await take(stage.arguments(target, ['-j', '20'])), {
-    error: /^too few connections left on the server: 20 are needed, \d are free$/,
-    hint: /-j/,
-  });
-  await assertAbsent(target);
-});
 
 test('the end of the coordinator session ends the backup at once', async (t) => {
   const stage = await setSqlStage(t);

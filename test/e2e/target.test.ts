@@ -8,12 +8,13 @@ import path from 'node:path';
 import { before, test, type TestContext } from 'node:test';
 import { canEnter, serverAccount } from '../../src/demo/server-account.js';
 import { fileScope } from '../server/test-serve.js';
-import { cleanup, temporaryDirectory } from '../support/cleanup.js';
+import { temporaryDirectory } from '../support/cleanup.js';
 import { readTree } from '../support/directory-tree.js';
 import { PROGRAM } from '../support/pgconvoy.js';
 import { sql } from '../support/postgres.js';
 import { RunningBackup } from '../support/running-backup.js';
-import { run, type RunResult } from '../support/tools.js';
+import { blocksOf, smallDisk } from '../support/small-disk.js';
+import type { RunResult } from '../support/tools.js';
 import {
   assertAbsent,
   assertFailed,
@@ -189,11 +190,14 @@ test('a disk that fills up ends a backup; what was there is emptied and kept, wh
 
 test('a disk that is full when WAL comes ends a backup, too', async (t) => {
   const data = await blocksOf(stage.server.dataDirectory);
-  const disk = await smallDisk(t, data + 8 * MiB);
+  // one segment is reckoned with before
+  const disk = await smallDisk(t, data + 24 * MiB);
   if (disk === undefined) return;
   const target = path.join(disk, 'backup');
-  const result = await takeBackup(stage.serve, target, mapped(...(await twoTargets(t))));
-  assertFailed(result, {
+  const running = startBackup(t, stage.serve, target, ['-r', '16M', ...mapped(...(await twoTargets(t)))]);
+  await untilCopying(running, target);
+  await sql(stage.server, "SELECT pg_switch_wal() FROM pg_logical_emit_message(false, 'test', 'more')");
+  assertFailed(await running.ended, {
     error: /^could not write file "[^"]+\/pg_wal\/[0-9A-F]{24}": No space left on device$/,
   });
   await assertAbsent(target);
@@ -244,37 +248,4 @@ async function backupOntoFillingDisk(
     await filler.close();
   }
   return running.ended;
-}
-
-/** A file system of this size; where it cannot be made, marks the test as skipped. */
-async function smallDisk(t: TestContext, bytes: number): Promise<string | undefined> {
-  const disk = path.join(await temporaryDirectory(t), 'disk');
-  await fs.mkdir(disk);
-  const mounted = await run('mount', [
-    '-t',
-    'tmpfs',
-    '-o',
-    `size=${Math.ceil(bytes / 1024)}k`,
-    'pgconvoy-test',
-    disk,
-  ]).catch((error: unknown) => ({ status: null, stderr: String(error) }));
-  if (mounted.status === 0) {
-    cleanup(t, async () => {
-      await run('umount', [disk]);
-    });
-    return disk;
-  }
-  t.skip(`a small file system cannot be mounted here: ${mounted.stderr.split('\n', 1)[0]}`);
-  return undefined;
-}
-
-/** What a copy of a data directory without WAL takes on a tmpfs, which counts in pages of 4 kB. */
-async function blocksOf(dataDirectory: string): Promise<number> {
-  let bytes = 0;
-  for (const entry of await fs.readdir(dataDirectory, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile() || entry.parentPath.includes('/pg_wal')) continue;
-    const { size } = await fs.stat(path.join(entry.parentPath, entry.name));
-    bytes += Math.ceil(size / 4096) * 4096;
-  }
-  return bytes;
 }
