@@ -37,6 +37,9 @@ export const MAX_WAL_SEGMENT_BYTES = 1024 * MiB;
 /** PG_CONTROL_FILE_SIZE (src/include/catalog/pg_control.h). */
 export const CONTROL_FILE_BYTES = 8192;
 
+/** MAX_SEND_SIZE of PostgreSQL's walsender.c is 16 WAL pages, and a server may be built with pages of 64 kB. */
+export const MAX_WAL_MESSAGE_BYTES = 1 * MiB;
+
 /** A timeline history file: one short line a timeline; PostgreSQL has no limit, 16 MiB is 100,000 timelines. */
 export const MAX_HISTORY_FILE_BYTES = 16 * MiB;
 

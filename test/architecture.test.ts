@@ -19,10 +19,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   tar: [],
   source: ['wire', 'replication', 'pgdata', 'tar'],
   target: ['pgdata', 'types:manifest', 'tar'],
+  // beyond the table: streams WAL while the files are copied, and knows no backup
+  wal: ['wire', 'pgdata'],
   plan: ['types:pgdata'],
   copy: ['plan', 'source', 'target', 'manifest'],
   // beyond the table: it writes backup_label, pg_control and WAL itself, with the workers' own way of writing a file
-  coordinator: ['plan', 'source', 'target', 'manifest', 'copy', 'pgdata'],
+  coordinator: ['plan', 'source', 'target', 'manifest', 'copy', 'pgdata', 'wal'],
   verify: ['manifest', 'pgdata', 'target'],
   restore: ['manifest', 'pgdata', 'target'],
   server: ['wire', 'replication', 'pgdata', 'manifest', 'tar'],

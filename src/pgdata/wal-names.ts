@@ -54,3 +54,13 @@ export function segmentNumberOf(lsn: Lsn, segmentBytes: number): bigint {
 export function lastSegmentNumberBefore(lsn: Lsn, segmentBytes: number): bigint {
   return (lsn - 1n) / BigInt(segmentBytes);
 }
+
+/** The first byte of the segment that holds the byte at `lsn`. */
+export function segmentStart(lsn: Lsn, segmentBytes: number): Lsn {
+  return (lsn - (lsn % BigInt(segmentBytes))) as Lsn;
+}
+
+/** The end of the last segment that a backup ending at `lsn` needs. */
+export function segmentEnd(lsn: Lsn, segmentBytes: number): Lsn {
+  return ((lastSegmentNumberBefore(lsn, segmentBytes) + 1n) * BigInt(segmentBytes)) as Lsn;
+}

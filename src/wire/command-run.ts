@@ -5,6 +5,7 @@
 import type pg from 'pg';
 import { ConvoyError } from '../errors.js';
 import { MAX_COLLECTED_ROWS, MAX_RESULT_SETS } from '../limits.js';
+import { CopyBoth, type CopySender } from './copy-both.js';
 
 export interface ResultSet {
   readonly columns: readonly string[];
@@ -20,8 +21,12 @@ export interface CommandReaction {
   /**
    * Takes each piece of CopyData, in the order received. The piece is borrowed: its bytes are only valid until
    * the call returns. A returned promise stops reading from the socket until it is settled.
+   *
+   * @param isLast it ends a CopyData message
    */
-  readonly copy?: (piece: Buffer) => Promise<void> | undefined;
+  readonly copy?: (piece: Buffer, isLast: boolean) => Promise<void> | undefined;
+  /** Takes the client's half of a COPY in both directions, once it has begun; undefined: the command is none. */
+  readonly both?: (copy: CopyBoth) => void;
 }
 
 interface RowDescriptionMessage {
@@ -38,6 +43,8 @@ export class CommandRun implements pg.Submittable {
   readonly #reaction: CommandReaction;
   readonly #describeError: (error: unknown) => ConvoyError;
   readonly #sets: ResultSet[] = [];
+  #sender: CopySender | undefined;
+  #both: CopyBoth | undefined;
   #settled = false;
   #failure: ConvoyError | undefined;
   #resolve: (sets: ResultSet[]) => void = () => {};
@@ -59,15 +66,31 @@ export class CommandRun implements pg.Submittable {
 
   /** Called by node-postgres when the connection is free. */
   submit(connection: pg.Connection): void {
+    this.#sender = connection as pg.Connection & CopySender;
     connection.query(this.#text);
   }
 
   /** @throws ConvoyError where no copy was asked for, or whatever the taker throws */
-  copyPiece(piece: Buffer): Promise<void> | undefined {
+  copyPiece(piece: Buffer, isLast: boolean): Promise<void> | undefined {
     if (this.#reaction.copy === undefined) {
       throw new ConvoyError('untrusted_peer', 'the server sent copy data that nobody asked for');
     }
-    return this.#reaction.copy(piece);
+    return this.#reaction.copy(piece, isLast);
+  }
+
+  /** A CopyBothResponse. @throws ConvoyError where none was asked for, or a second one comes */
+  beginBoth(): void {
+    const { both } = this.#reaction;
+    if (both === undefined || this.#both !== undefined || this.#sender === undefined || this.#settled) {
+      throw new ConvoyError('untrusted_peer', 'the server began a copy that nobody asked for');
+    }
+    this.#both = new CopyBoth(this.#sender);
+    both(this.#both);
+  }
+
+  /** A CopyDone: a COPY in both directions ends when both have sent theirs. */
+  endBoth(): void {
+    this.#both?.end();
   }
 
   handleRowDescription(message: RowDescriptionMessage): void {

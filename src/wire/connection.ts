@@ -21,6 +21,8 @@ import { isServerError, serverError } from './server-error.js';
 import { tlsAttempts, type TlsAttempt } from './tls-mode.js';
 
 const COPY_DATA = 0x64;
+const COPY_DONE = 0x63;
+const COPY_BOTH_RESPONSE = 0x57;
 /** As large as the kernel fills in one read on a fast link; cache-warm because it is always the same. */
 const RECEIVE_BUFFER_BYTES = 512 * 1024;
 const KEEPALIVE_IDLE_MS = 30_000;
@@ -87,7 +89,7 @@ export class ServerConnection implements AsyncDisposable {
     this.#walker = new FrameWalker(
       {
         message: (type, frame) => this.#parse(type, frame),
-        piece: (_type, chunk) => this.#copyPiece(chunk),
+        piece: (_type, chunk, isLast) => this.#copyPiece(chunk, isLast),
       },
       {
         streamed: (type) => type === COPY_DATA,
@@ -295,6 +297,8 @@ export class ServerConnection implements AsyncDisposable {
   #parse(type: number, frame: Buffer): void {
     checkBackendMessage(type, frame);
     if (type === ERROR_RESPONSE) this.#severity = severityOf(frame);
+    if (type === COPY_DONE) this.#run?.endBoth();
+    if (type === COPY_BOTH_RESPONSE) this.#beginBoth();
     try {
       this.#toParser(frame);
     } catch (error) {
@@ -303,11 +307,16 @@ export class ServerConnection implements AsyncDisposable {
     }
   }
 
-  #copyPiece(chunk: Buffer): void {
+  #beginBoth(): void {
+    if (this.#run !== undefined) return this.#run.beginBoth();
+    throw new ConvoyError('untrusted_peer', 'the server began a copy that nobody asked for');
+  }
+
+  #copyPiece(chunk: Buffer, isLast: boolean): void {
     if (this.#run === undefined || this.#run.settled) {
       throw new ConvoyError('untrusted_peer', 'the server sent copy data that nobody asked for');
     }
-    const wait = this.#run.copyPiece(chunk);
+    const wait = this.#run.copyPiece(chunk, isLast);
     if (wait === undefined) return;
     const stream = this.#stream;
     this.#isHeldBack = true;

@@ -5,8 +5,8 @@
  */
 import { ConvoyError } from '../errors.js';
 
-/** Every type that a server sends to a client that neither replicates nor asks for a protocol newer than 3.0. */
-const KNOWN_TYPES: ReadonlySet<number> = new Set(Buffer.from('123ACDEGHIKNRSTZcnst'));
+/** Every type that a server sends to a client that does not ask for a protocol newer than 3.0. */
+const KNOWN_TYPES: ReadonlySet<number> = new Set(Buffer.from('123ACDEGHIKNRSTWZcnst'));
 
 export const ERROR_RESPONSE = 0x45;
 const NOTICE_RESPONSE = 0x4e;

@@ -60,7 +60,7 @@ function answering({ stream, reread, pieceBytes = stream.length }: Answer): Read
       for (let at = 0; at < stream.length; at += pieceBytes) {
         // as the socket's buffer does, the piece is overwritten as soon as it has been taken
         const piece = Buffer.from(stream.subarray(at, at + pieceBytes));
-        const wait = reaction?.copy?.(piece);
+        const wait = reaction?.copy?.(piece, at + pieceBytes >= stream.length);
         piece.fill(0xee);
         // oxlint-disable-next-line eslint/no-await-in-loop
         await wait;

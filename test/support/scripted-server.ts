@@ -41,6 +41,7 @@ function int16(value: number): Buffer {
 export const READY = message('Z', Buffer.from('I'));
 export const COMPLETE = message('C', 'SELECT');
 export const COPY_OUT = message('H', Buffer.from([0, 0, 0]));
+export const COPY_BOTH = message('W', Buffer.from([0, 0, 0]));
 export const COPY_DONE = message('c');
 
 export function copyData(payload: Buffer): Buffer {
@@ -99,6 +100,8 @@ export interface Script {
   readonly startup?: (session: ScriptedSession) => Promise<void> | void;
   /** Answers a Query. */
   readonly query: (text: string, session: ScriptedSession) => Promise<void> | void;
+  /** Takes what a client sends in a COPY: "d" with its payload, "c"; nothing happens where absent. */
+  readonly copy?: (type: string, payload: Buffer, session: ScriptedSession) => Promise<void> | void;
   /** Answers a Terminate; ends the connection where absent. */
   readonly terminate?: (session: ScriptedSession) => void;
 }
@@ -214,6 +217,8 @@ export class ScriptedServer {
       const text = whole.toString('utf8', 5, whole.length - 1);
       session.queries.push(text);
       await this.#script.query(text, session);
+    } else if (whole[0] === 0x64 || whole[0] === 0x63) {
+      await this.#script.copy?.(String.fromCodePoint(whole[0]), whole.subarray(5), session);
     } else if (whole[0] === 0x58) {
       if (this.#script.terminate === undefined) session.end();
       else this.#script.terminate(session);
