@@ -22,6 +22,7 @@ import {
   parseManifestChecksums,
   parseMaxRate,
   parseTablespaceMapping,
+  parseWalDirectory,
   parseWalMethod,
 } from './option-values.js';
 import { createProgressDisplay } from './progress-display.js';
@@ -36,7 +37,9 @@ interface BackupFlags extends ConnectionFlags {
   readonly jobs: number;
   readonly maxRate?: number;
   readonly tablespaceMapping?: readonly TablespaceMapping[];
+  readonly waldir?: string;
   readonly walMethod: 'fetch' | 'none';
+  readonly writeRecoveryConf?: boolean;
   readonly checkpoint: boolean;
   readonly label: string;
   readonly clean: boolean;
@@ -66,6 +69,7 @@ export function backupCommand(): Command {
       'maximum transfer rate of the whole backup (in kB/s, or use suffix "k" or "M")',
       parseMaxRate,
     )
+    .option('-R, --write-recovery-conf', 'write configuration for replication')
     .option(
       '-T, --tablespace-mapping <olddir=newdir>',
       'relocate tablespace in OLDDIR to NEWDIR',
@@ -74,6 +78,7 @@ export function backupCommand(): Command {
         parseTablespaceMapping(text),
       ],
     )
+    .option('--waldir <waldir>', 'location for the write-ahead log directory')
     .addOption(
       new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')
         .argParser(parseWalMethod)
@@ -137,10 +142,15 @@ async function runBackup(flags: BackupFlags): Promise<void> {
 }
 
 /** After pg_basebackup's checks of -D, -t and -T, with its words. */
-function resolveTarget({ pgdata, target, tablespaceMapping = [] }: BackupFlags): TargetOptions {
+function resolveTarget(flags: BackupFlags): TargetOptions {
+  const { pgdata, target, tablespaceMapping = [], waldir, writeRecoveryConf } = flags;
   if (target === 'blackhole') {
     if (pgdata !== undefined)
       throw new ConvoyError('usage', 'cannot specify both output directory and backup target');
+    if (waldir !== undefined)
+      throw new ConvoyError('usage', 'WAL directory location cannot be specified along with a backup target');
+    if (writeRecoveryConf === true)
+      throw new ConvoyError('usage', 'recovery configuration cannot be written when a backup target is used');
     return { kind: 'blackhole' };
   }
   if (pgdata === undefined) throw new ConvoyError('usage', 'must specify output directory or backup target');
@@ -151,6 +161,7 @@ function resolveTarget({ pgdata, target, tablespaceMapping = [] }: BackupFlags):
     kind: 'directory',
     directory: canonical(path.resolve(pgdata)),
     tablespaceMappings: tablespaceMapping,
+    walDirectory: waldir === undefined ? undefined : parseWalDirectory(waldir),
   };
 }
 
@@ -161,12 +172,13 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
   if (/[\r\n]/.test(flags.label) || Buffer.byteLength(flags.label) > MAX_LABEL_BYTES) {
     throw new ConvoyError('usage', `option -l: a label is one line of at most ${MAX_LABEL_BYTES} bytes`);
   }
-  const { connection, askPassword } = await connectionFrom(flags);
+  const target = resolveTarget(flags);
+  const { connection, askPassword, primaryConninfo } = await connectionFrom(flags);
   return {
     connection,
     source: flags.source,
     askPassword,
-    target: resolveTarget(flags),
+    target,
     jobs: flags.jobs,
     label: flags.label,
     fastCheckpoint: flags.checkpoint,
@@ -174,6 +186,7 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
     manifestChecksums: flags.manifest ? (flags.manifestChecksums ?? 'CRC32C') : undefined,
     verifyPageChecksums: flags.verifyChecksums,
     maxRateBytesPerSecond: flags.maxRate,
+    recoveryConf: flags.writeRecoveryConf === true ? { primaryConninfo } : undefined,
     sync: flags.sync,
     keepOnFailure: !flags.clean,
   };

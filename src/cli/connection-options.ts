@@ -2,7 +2,11 @@
 import { homedir, userInfo } from 'node:os';
 import type { Command } from 'commander';
 import { ConvoyError } from '../errors.js';
-import { resolveConnectionSettings, type ConnectionSettings } from '../source/open-source.js';
+import {
+  primaryConninfo,
+  resolveConnectionSettings,
+  type ConnectionSettings,
+} from '../source/open-source.js';
 import { canPrompt, promptPassword } from './password-prompt.js';
 
 export interface ConnectionFlags {
@@ -17,6 +21,8 @@ export interface ConnectionFlags {
 export interface ResolvedConnection {
   readonly connection: ConnectionSettings;
   readonly askPassword: (() => Promise<string>) | undefined;
+  /** The connection string for a standby of this version, with the password where it has been asked for. */
+  readonly primaryConninfo: (serverMajor: number) => string;
 }
 
 export function addConnectionOptions(command: Command): Command {
@@ -35,7 +41,7 @@ export function addConnectionOptions(command: Command): Command {
 
 /** @throws ConvoyError `connection_settings` */
 export async function connectionFrom(flags: ConnectionFlags): Promise<ResolvedConnection> {
-  const connection = resolveConnectionSettings({
+  const request = {
     dbname: flags.dbname,
     host: flags.host,
     port: flags.port,
@@ -43,11 +49,22 @@ export async function connectionFrom(flags: ConnectionFlags): Promise<ResolvedCo
     environment: process.env,
     homeDirectory: homedir(),
     osUser: osUser(),
-  });
-  const ask = (): Promise<string> => promptPassword(`Password for user ${connection.user}: `);
-  if (flags.password === true)
-    return { connection: { ...connection, password: await ask() }, askPassword: undefined };
-  return { connection, askPassword: flags.password === false || !canPrompt() ? undefined : ask };
+  };
+  const connection = resolveConnectionSettings(request);
+  let askedPassword: string | undefined;
+  const ask = async (): Promise<string> =>
+    (askedPassword = await promptPassword(`Password for user ${connection.user}: `));
+  const conninfo = (serverMajor: number): string => primaryConninfo(request, { serverMajor, askedPassword });
+  if (flags.password === true) {
+    const password = await ask();
+    return {
+      connection: { ...connection, password },
+      askPassword: undefined,
+      primaryConninfo: conninfo,
+    };
+  }
+  const askPassword = flags.password === false || !canPrompt() ? undefined : ask;
+  return { connection, askPassword, primaryConninfo: conninfo };
 }
 
 function osUser(): string {

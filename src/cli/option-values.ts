@@ -62,6 +62,12 @@ export function canonical(absolutePath: string): string {
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
 }
 
+/** --waldir. */
+export function parseWalDirectory(text: string): string {
+  if (!path.isAbsolute(text)) throw usage('WAL directory location must be an absolute path');
+  return canonical(text);
+}
+
 /** Names may be cut to their first letter, as pg_basebackup allows for -X. */
 export function parseWalMethod(text: string): 'fetch' | 'none' {
   switch (text) {

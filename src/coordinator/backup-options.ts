@@ -19,9 +19,17 @@ export type TargetOptions =
       /** Absolute. */
       readonly directory: string;
       readonly tablespaceMappings: readonly TablespaceMapping[];
+      /** Where pg_wal leads to, absolute; undefined: it is a directory like any other. */
+      readonly walDirectory: string | undefined;
     }
   /** Everything is read and checked, nothing is written. */
   | { readonly kind: 'blackhole' };
+
+/** -R: what a standby needs to find its server again. */
+export interface RecoveryConf {
+  /** The connection string for a standby of this version; asked once the connection is open. */
+  readonly primaryConninfo: (serverMajor: number) => string;
+}
 
 export interface BackupOptions {
   readonly connection: ConnectionSettings;
@@ -39,6 +47,8 @@ export interface BackupOptions {
   readonly verifyPageChecksums: boolean;
   /** Undefined: no limit. */
   readonly maxRateBytesPerSecond: number | undefined;
+  /** Makes the copy a standby of the server that it comes from. Undefined: nothing is written for that. */
+  readonly recoveryConf: RecoveryConf | undefined;
   readonly sync: boolean;
   /** Leave what was made when the backup fails. */
   readonly keepOnFailure: boolean;

@@ -7,8 +7,9 @@ import type { ChecksumAlgorithm } from '../checksum.js';
 import { type ManifestFile, manifestVersionOf, type WalRange } from '../manifest/manifest.js';
 import { ManifestWriter } from '../manifest/manifest-writer.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
+import { AUTO_CONF_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
 import type { FileList, SourceServer, SourceTablespace } from '../source/source.js';
-import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
+import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
@@ -25,6 +26,8 @@ export interface PrepareOptions {
   readonly includeWal: boolean;
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
+  /** For the end of postgresql.auto.conf; undefined: the backup is no standby. */
+  readonly recoverySettings: string | undefined;
 }
 
 export class BackupTarget {
@@ -39,23 +42,23 @@ export class BackupTarget {
   constructor(options: TargetOptions, warn: (message: string) => void) {
     this.#options = options;
     this.#warn = warn;
-    if (options.kind === 'directory') refuseUnlessEmpty(options.directory);
+    if (options.kind === 'blackhole') return;
+    refuseUnlessEmpty(options.directory);
+    if (options.walDirectory !== undefined) refuseUnlessEmpty(options.walDirectory);
   }
 
   /** Makes all directories and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
-  prepare({
-    server,
-    tablespaces,
-    list,
-    includeWal,
-    manifestChecksums: algorithm,
-  }: PrepareOptions): TargetSpec {
+  prepare(options: PrepareOptions): TargetSpec {
     if (this.#options.kind === 'blackhole') return this.#spec;
-    const { directory, tablespaceMappings } = this.#options;
+    const { server, tablespaces, list, includeWal, manifestChecksums: algorithm, recoverySettings } = options;
+    const { directory, tablespaceMappings, walDirectory } = this.#options;
     const spec: DirectoryTargetSpec = {
       kind: 'directory',
       directory,
       tablespaces: mapTablespaces(tablespaces, tablespaceMappings, this.#warn),
+      walDirectory,
+      addedText:
+        recoverySettings === undefined ? undefined : [{ path: AUTO_CONF_PATH, text: recoverySettings }],
     };
     this.#spec = spec;
     // a segment at the least
@@ -92,6 +95,21 @@ export class BackupTarget {
     this.addToManifest(writeWhole(tools, file, Buffer.from(text)));
   }
 
+  /**
+   * What makes a standby of it, beside the settings; not in the manifest, as pg_basebackup has it.
+   *
+   * @returns paths of what was written
+   */
+  writeStandbyFiles(tools: CopyTools, list: FileList): string[] {
+    const hasSettings = list.files.some(({ target }) => target === AUTO_CONF_PATH);
+    const paths = hasSettings ? [STANDBY_SIGNAL_PATH] : [AUTO_CONF_PATH, STANDBY_SIGNAL_PATH];
+    for (const path of paths) {
+      const mtime = Math.floor(Date.now() / 1000);
+      writeWhole(tools, { path, mode: this.#fileMode, mtime }, Buffer.alloc(0));
+    }
+    return paths;
+  }
+
   /** Makes files (relative paths) durable with `syncFiles`, then the directories. */
   async sync(
     paths: readonly string[],
@@ -109,8 +127,8 @@ export class BackupTarget {
     if (sync) this.#directory?.syncDirectories();
   }
 
-  /** What has been made: the data directory first, then the tablespaces' directories. */
-  get directories(): readonly string[] {
+  /** What `remove` would empty. */
+  get directories(): readonly OwnDirectory[] {
     return this.#directory?.directories ?? [];
   }
 

@@ -10,13 +10,14 @@ import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
+import { formatSettings } from '../pgdata/recovery-settings.js';
 import { planLimits, planTasks, type CopyTask } from '../plan/plan.js';
 import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { openTarget } from '../target/open-target.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
 import type { TargetSpec } from '../target/target.js';
-import type { BackupEvents, BackupOptions, BackupReport } from './backup-options.js';
+import type { BackupEvents, BackupOptions, BackupReport, RecoveryConf } from './backup-options.js';
 import { BackupTarget } from './backup-target.js';
 import { StopFiles } from './stop-files.js';
 import { WorkerPool, type CopiedOutcome } from './worker-pool.js';
@@ -108,8 +109,8 @@ class BackupRun {
     await this.#copy(started, spec, tasks, list);
     const stopFiles = new StopFiles(this.#tools(spec));
     const stopped = await this.#stop(started, stopFiles);
-    this.#writeStopFiles(spec, stopped, stopFiles);
-    await this.#sync(list, stopFiles);
+    const written = this.#writeStopFiles(spec, list, stopped, stopFiles);
+    await this.#sync(list, written);
     this.#finish(started, stopped);
     return this.#report(started, stopped);
   }
@@ -131,11 +132,19 @@ class BackupRun {
   }
 
   #prepareTarget({ tablespaces }: StartedBackup, list: FileList): TargetSpec {
-    const { manifestChecksums, wal } = this.#options;
+    const { manifestChecksums, wal, recoveryConf } = this.#options;
+    const includeWal = wal === 'fetch';
     const { server } = this.#opened.source;
     this.#throwIfFailed();
-    const includeWal = wal === 'fetch';
-    return this.#target.prepare({ server, tablespaces, list, includeWal, manifestChecksums });
+    const recoverySettings = recoveryConf && recoverySettingsOf(recoveryConf, server.major);
+    return this.#target.prepare({
+      server,
+      tablespaces,
+      list,
+      includeWal,
+      manifestChecksums,
+      recoverySettings,
+    });
   }
 
   async #copy(started: StartedBackup, spec: TargetSpec, tasks: CopyTask[], list: FileList): Promise<void> {
@@ -202,17 +211,26 @@ class BackupRun {
     return stopped;
   }
 
-  /** pg_control comes last: a directory without it does not start. */
-  #writeStopFiles(spec: TargetSpec, { backupLabel }: StoppedBackup, files: StopFiles): void {
-    this.#target.writeLabel(this.#tools(spec), backupLabel);
+  /** pg_control comes last: a directory without it does not start. @returns paths of what was written */
+  #writeStopFiles(
+    spec: TargetSpec,
+    list: FileList,
+    { backupLabel }: StoppedBackup,
+    files: StopFiles,
+  ): string[] {
+    const tools = this.#tools(spec);
+    const { recoveryConf } = this.#options;
+    const standbyFiles = recoveryConf === undefined ? [] : this.#target.writeStandbyFiles(tools, list);
+    this.#target.writeLabel(tools, backupLabel);
     files.writeControlFile(this.#opened.source.server.systemIdentifier);
     for (const file of files.manifestFiles) this.#target.addToManifest(file);
+    return [...standbyFiles, BACKUP_LABEL_PATH, ...files.paths];
   }
 
-  async #sync(list: FileList, stopFiles: StopFiles): Promise<void> {
+  async #sync(list: FileList, written: readonly string[]): Promise<void> {
     if (!this.#options.sync) return;
     this.#events.detail('syncing data to disk ...');
-    const paths = [...list.files.map((file) => file.target), ...stopFiles.paths, BACKUP_LABEL_PATH];
+    const paths = [...list.files.map((file) => file.target), ...written];
     await this.#target.sync(paths, (absolute) => this.#pool.syncAll(absolute));
   }
 
@@ -264,9 +282,8 @@ class BackupRun {
     this.#opened.source.destroy();
     await this.#pool.stop();
     if (this.#options.keepOnFailure) {
-      for (const [index, directory] of this.#target.directories.entries()) {
-        const which = index === 0 ? 'data directory' : 'tablespace directory';
-        this.#events.notice(`${which} "${directory}" not removed at user's request`);
+      for (const { role, directory } of this.#target.directories) {
+        this.#events.notice(`${role} directory "${directory}" not removed at user's request`);
       }
       return error;
     }
@@ -277,6 +294,10 @@ class BackupRun {
     }
     return error;
   }
+}
+
+function recoverySettingsOf({ primaryConninfo }: RecoveryConf, serverMajor: number): string {
+  return formatSettings([{ name: 'primary_conninfo', value: primaryConninfo(serverMajor) }]);
 }
 
 function sumOfSizes(list: FileList): number {

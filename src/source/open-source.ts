@@ -8,6 +8,7 @@ import { SqlSource } from './sql-source.js';
 import { WalsenderReader } from './walsender-reader.js';
 import { WalsenderSource } from './walsender-source.js';
 
+export { primaryConninfo } from '../wire/primary-conninfo.js';
 export { resolveConnection as resolveConnectionSettings, type ConnectionSettings } from '../wire/conninfo.js';
 
 export const SOURCE_CHOICES = ['auto', 'walsender', 'sql'] as const;

@@ -13,6 +13,20 @@ import type { DirectoryTargetSpec } from './target.js';
 /** A directory for files to come: it is always writable for its owner until its mode is known. */
 const DIRECTORY_MODE = 0o700;
 
+const WAL_PATH = 'pg_wal';
+
+/** A directory that was found empty, or made: what is in it belongs to the backup. */
+export interface OwnDirectory {
+  readonly role: 'data' | 'tablespace' | 'WAL';
+  /** Absolute. */
+  readonly directory: string;
+}
+
+interface RootDirectory extends OwnDirectory {
+  /** The first of its parents that was made, or itself; undefined: it was there. */
+  readonly madeFrom: string | undefined;
+}
+
 export interface DirectoryToMake {
   /** Relative to the data directory; in a tablespace below pg_tblspc/<oid>/. */
   readonly target: string;
@@ -37,30 +51,33 @@ export function refuseUnlessEmpty(directory: string): void {
 export class DirectoryTarget {
   readonly #spec: DirectoryTargetSpec;
   readonly #made: string[] = [];
-  readonly #roots: { readonly directory: string; readonly madeFrom: string | undefined }[] = [];
+  readonly #roots: RootDirectory[] = [];
 
   constructor(spec: DirectoryTargetSpec) {
     this.#spec = spec;
   }
 
   /**
-   * Makes the data directory, the tablespaces' directories and all that is listed, and links the tablespaces.
+   * Makes the data directory, the tablespaces' directories, that of the WAL and all that is listed, and the links.
    *
    * @param rootMode permission bits of the data directory, where it is made here
    * @throws ConvoyError `target_refused` where something is in the way, `target_io`
    */
   prepare(rootMode: number, directories: readonly DirectoryToMake[]): void {
-    const { directory, tablespaces } = this.#spec;
+    const { directory, tablespaces, walDirectory } = this.#spec;
     this.#refuseOverlap();
-    for (const root of [directory, ...tablespaces.map((tablespace) => tablespace.location)]) {
-      refuseUnlessEmpty(root);
-      this.#makeRoot(root, rootMode);
+    this.#refuseWalOverlap();
+    this.#makeRoot({ role: 'data', directory }, rootMode);
+    for (const { location } of tablespaces) {
+      this.#makeRoot({ role: 'tablespace', directory: location }, rootMode);
     }
-    for (const { target } of directories) this.#makeDirectory(resolveInDirectory(this.#spec, target));
-    for (const { oid, location } of tablespaces) {
-      const link = `${directory}/pg_tblspc/${oid}`;
-      attempt('create symbolic link', link, () => symlinkSync(location, link));
+    if (walDirectory !== undefined) this.#makeRoot({ role: 'WAL', directory: walDirectory }, rootMode);
+    if (walDirectory !== undefined) link(walDirectory, `${directory}/${WAL_PATH}`);
+    for (const { target } of directories) {
+      if (target === WAL_PATH && walDirectory !== undefined) continue;
+      this.#makeDirectory(resolveInDirectory(this.#spec, target));
     }
+    for (const { oid, location } of tablespaces) link(location, `${directory}/pg_tblspc/${oid}`);
     // children first: a mode may take rights that making them needs
     for (const { target, mode } of directories.toReversed()) {
       if (mode === DIRECTORY_MODE) continue;
@@ -81,9 +98,9 @@ export class DirectoryTarget {
     syncPaths([...this.#made.toReversed(), ...new Set(parents)]);
   }
 
-  /** The data directory, then the tablespaces', as far as they are in use: what `remove` would empty. */
-  get directories(): readonly string[] {
-    return this.#roots.map(({ directory }) => directory);
+  /** Those that are in use: what `remove` would empty. */
+  get directories(): readonly OwnDirectory[] {
+    return this.#roots;
   }
 
   /** Removes all that was made, and only that. @throws ConvoyError `target_io` */
@@ -121,12 +138,26 @@ export class DirectoryTarget {
     }
   }
 
-  #makeRoot(root: string, mode: number): void {
-    attempt('create directory', root, () => {
-      const madeFrom = mkdirSync(root, { recursive: true, mode: DIRECTORY_MODE });
-      this.#roots.push({ directory: root, madeFrom });
-      this.#made.push(...ancestorsFrom(madeFrom ?? root, root));
-      if (madeFrom !== undefined) chmodSync(root, mode);
+  /** The WAL's directory stays out of all others, and they out of it. */
+  #refuseWalOverlap(): void {
+    const { directory, tablespaces, walDirectory: wal } = this.#spec;
+    if (wal === undefined) return;
+    const clash = [directory, ...tablespaces.map(({ location }) => location)].find(
+      (other) => wal === other || isBelow(wal, other) || isBelow(other, wal),
+    );
+    if (clash === undefined) return;
+    throw new ConvoyError('target_refused', `WAL directory "${wal}" overlaps "${clash}"`, {
+      hint: 'give it a directory of its own with --waldir',
+    });
+  }
+
+  #makeRoot({ role, directory }: OwnDirectory, mode: number): void {
+    refuseUnlessEmpty(directory);
+    attempt('create directory', directory, () => {
+      const madeFrom = mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });
+      this.#roots.push({ role, directory, madeFrom });
+      this.#made.push(...ancestorsFrom(madeFrom ?? directory, directory));
+      if (madeFrom !== undefined) chmodSync(directory, mode);
     });
   }
 
@@ -149,6 +180,10 @@ function attempt(action: string, at: string, step: () => void): void {
   } catch (error) {
     throw fileError(action, at, error);
   }
+}
+
+function link(to: string, at: string): void {
+  attempt('create symbolic link', at, () => symlinkSync(to, at));
 }
 
 function isBelow(inner: string, outer: string): boolean {

@@ -1,5 +1,6 @@
 /* A target from its description; called by each worker thread, and by the coordinator for the files it writes itself. */
 import { assertNever } from '../assert-never.js';
+import { TargetWithAddedText } from './added-text.js';
 import { Blackhole } from './blackhole.js';
 import { DirectoryWriter } from './directory-writer.js';
 import type { Target, TargetSpec } from './target.js';
@@ -7,7 +8,7 @@ import type { Target, TargetSpec } from './target.js';
 export function openTarget(spec: TargetSpec): Target {
   switch (spec.kind) {
     case 'directory':
-      return new DirectoryWriter(spec);
+      return new TargetWithAddedText(new DirectoryWriter(spec), spec.addedText ?? []);
     case 'blackhole':
       return new Blackhole();
     default:

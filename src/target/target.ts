@@ -7,6 +7,8 @@
  * write returns. After abandon the same file may be created again and is written anew.
  */
 
+import type { AddedText } from './added-text.js';
+
 /** A tablespace of the backup, where it lies once restored. */
 export interface TargetTablespace {
   readonly oid: number;
@@ -20,6 +22,10 @@ export interface DirectoryTargetSpec {
   /** Absolute. */
   readonly directory: string;
   readonly tablespaces: readonly TargetTablespace[];
+  /** Absolute; where pg_wal leads to. Undefined: pg_wal is a directory like any other. */
+  readonly walDirectory?: string | undefined;
+  /** For files that get more than the server has in them. */
+  readonly addedText?: readonly AddedText[] | undefined;
 }
 
 /** Nothing is written at all. */

@@ -13,7 +13,13 @@ const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[]
   [[], 'must specify output directory or backup target', HELP],
   [['-D', '-'], 'cannot write to "-": option -D needs a directory', HELP],
   [['-D', 'DIR', '--nonsense'], "unknown option '--nonsense'", HELP],
-  [['-D', 'DIR', '-R'], "unknown option '-R'", HELP],
+  [['-t', 'blackhole', '-R'], 'recovery configuration cannot be written when a backup target is used', HELP],
+  [
+    ['-t', 'blackhole', '--waldir', '/w'],
+    'WAL directory location cannot be specified along with a backup target',
+    HELP,
+  ],
+  [['-D', 'DIR', '--waldir', 'wal'], 'WAL directory location must be an absolute path', HELP],
   [['-D', 'DIR', 'extra'], "too many arguments for 'backup'. Expected 0 arguments but got 1.", HELP],
   [['-D', 'DIR', '-j', 'many'], 'invalid value "many" for option -j/--jobs', HELP],
   [
