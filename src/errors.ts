@@ -10,6 +10,7 @@ const ERROR_CODES = {
   connection_failed: 'no connection could be opened',
   connection_lost: 'an open connection broke',
   server_error: 'the server answered with an error',
+  other_server: 'a connection led to another server than the backup was started on',
   server_unsupported: 'the server lacks what is asked for',
   untrusted_peer: 'the other side sent what it was not asked for, or broke the protocol',
   target_refused: 'the target may not be written to',

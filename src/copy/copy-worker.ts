@@ -49,8 +49,10 @@ export class CopyWorker {
     try {
       this.#reader ??= await openReader(settings.source);
     } catch (error) {
+      const reason = asConvoyError(error, 'connection_failed');
+      if (reason.code === 'other_server') return failure(reason);
       // a server that is out of connections, or restarting a proxy, may have room a moment later
-      return { kind: 'connection_lost', error: asConvoyError(error, 'connection_failed').toPlain() };
+      return { kind: 'connection_lost', error: reason.toPlain() };
     }
     if (this.#cancelled) {
       this.#reader.destroy();

@@ -12,6 +12,10 @@ import {
   parameterStatus,
   readyForQuery,
 } from '../wire/backend-messages.js';
+import {
+  POSTMASTER_START_PARAMETER,
+  SYSTEM_IDENTIFIER_PARAMETER,
+} from '../replication/session-parameters.js';
 import { authenticate } from './authentication.js';
 import { ClientChannel, endStream } from './client-channel.js';
 import { errorFields } from './error-fields.js';
@@ -131,10 +135,13 @@ class LoginAttempt {
     const { access, log } = this.#environment;
     const { processId, secretKey, peer } = this.#client;
     const server = await access.shared();
+    const { systemIdentifier, postmasterStart } = await access.identity();
     const parameters = new Map(server.parameters)
       .set('session_authorization', role.name)
       .set('is_superuser', role.isSuperuser ? 'on' : 'off')
-      .set('application_name', startup.applicationName);
+      .set('application_name', startup.applicationName)
+      .set(SYSTEM_IDENTIFIER_PARAMETER, systemIdentifier)
+      .set(POSTMASTER_START_PARAMETER, postmasterStart);
     for (const [name, value] of parameters) channel.send(parameterStatus(name, value));
     channel.send(backendKeyData(processId, secretKey.readInt32BE()), readyForQuery());
     channel.allowCommands();

@@ -12,12 +12,19 @@ const APPLICATION_NAME = 'pgconvoy serve';
 /** Every question is about one row; a server that takes longer is as good as gone. */
 const ANSWER_LIMIT_MS = 15_000;
 
+export interface ServedIdentity {
+  readonly systemIdentifier: string;
+  /** UTC, with microseconds. */
+  readonly postmasterStart: string;
+}
+
 export class ServerAccess {
   readonly #settings: ConnectionSettings;
   #shared: Promise<ServerConnection> | undefined;
   #lastQuestion: Promise<unknown> = Promise.resolve();
   /** A server that was down has other connections. */
   readonly #dataChecksums = new WeakMap<ServerConnection, boolean>();
+  readonly #identities = new WeakMap<ServerConnection, ServedIdentity>();
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings;
@@ -90,6 +97,18 @@ export class ServerAccess {
     return known;
   }
 
+  /** Which server this is, and which run of it. */
+  async identity(): Promise<ServedIdentity> {
+    const connection = await this.shared();
+    let known = this.#identities.get(connection);
+    if (known === undefined) {
+      const [row] = await this.query(IDENTITY);
+      known = { systemIdentifier: row?.[0] ?? '', postmasterStart: row?.[1] ?? '' };
+      this.#identities.set(connection, known);
+    }
+    return known;
+  }
+
   async close(): Promise<void> {
     const shared = this.#shared;
     this.#shared = undefined;
@@ -121,6 +140,10 @@ export class ServerAccess {
     return opening;
   }
 }
+
+const IDENTITY = `
+  SELECT system_identifier::text, to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US "UTC"')
+  FROM pg_control_system()`;
 
 /** Settings that do not exist in this release are passed over. */
 const WITHOUT_LIMITS = `

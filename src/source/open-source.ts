@@ -2,6 +2,7 @@
 import { assertNever } from '../assert-never.js';
 import { ConvoyError } from '../errors.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
+import type { ServerIdentity } from './server-identity.js';
 import type { BackupSource, FileReader } from './source.js';
 import { SqlReader } from './sql-reader.js';
 import { SqlSource } from './sql-source.js';
@@ -16,13 +17,15 @@ export type SourceChoice = (typeof SOURCE_CHOICES)[number];
 
 /** Plain data, so that worker threads can open their own connections. Holds the password: never printed. */
 export type SourceSpec =
-  | { readonly kind: 'walsender'; readonly settings: ConnectionSettings }
-  | {
-      readonly kind: 'sql';
-      readonly settings: ConnectionSettings;
-      readonly fileMode: number;
-      readonly dataChecksums: boolean;
-    };
+  SpecOf<'walsender'> | (SpecOf<'sql'> & { readonly fileMode: number; readonly dataChecksums: boolean });
+
+interface SpecOf<Kind extends string> {
+  readonly kind: Kind;
+  /** Lead to the one server that the coordinator has reached. */
+  readonly settings: ConnectionSettings;
+  /** What every connection must find there. */
+  readonly identity: ServerIdentity;
+}
 
 export interface OpenSourceOptions {
   readonly choice: SourceChoice;
@@ -103,7 +106,7 @@ async function openWalsender(
   const source = await WalsenderSource.open(settings, openOptions, onNotice);
   return {
     source,
-    spec: { kind: 'walsender', settings: withPassword(settings, source.password) },
+    spec: { kind: 'walsender', settings: source.reached, identity: source.identity },
     reason: undefined,
   };
 }
@@ -112,26 +115,27 @@ async function openSql(settings: ConnectionSettings, options: OpenSourceOptions)
   const { askPassword, onNotice, signal, jobs, includeWal } = options;
   const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal, jobs, includeWal };
   const source = await SqlSource.open(settings, openOptions, onNotice);
-  const { fileMode, dataChecksums, password } = source;
+  const { fileMode, dataChecksums, identity, reached } = source;
   return {
     source,
-    spec: { kind: 'sql', settings: withPassword(settings, password), fileMode, dataChecksums },
+    spec: { kind: 'sql', settings: reached, identity, fileMode, dataChecksums },
     reason: undefined,
   };
-}
-
-function withPassword(settings: ConnectionSettings, password: string | undefined): ConnectionSettings {
-  return password === undefined ? settings : { ...settings, password };
 }
 
 /** A worker's connection. */
 export function openReader(spec: SourceSpec): Promise<FileReader> {
   switch (spec.kind) {
     case 'walsender':
-      return WalsenderReader.open(spec.settings, { applicationName: WORKER_NAME });
+      return WalsenderReader.open(spec.settings, { applicationName: WORKER_NAME, expected: spec.identity });
     case 'sql': {
-      const { fileMode, dataChecksums } = spec;
-      return SqlReader.open(spec.settings, { applicationName: WORKER_NAME, fileMode, dataChecksums });
+      const { fileMode, dataChecksums, identity: expected } = spec;
+      return SqlReader.open(spec.settings, {
+        applicationName: WORKER_NAME,
+        fileMode,
+        dataChecksums,
+        expected,
+      });
     }
     default:
       return assertNever(spec);

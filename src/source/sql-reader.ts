@@ -11,6 +11,7 @@ import { checksummedSegment, SegmentVerifier, verificationWarnings } from '../pg
 import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
+import { assertSameServer, identifyOverSql, type ServerIdentity } from './server-identity.js';
 import { PageScan, type SuspectPage } from './page-scan.js';
 import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
 import { openSqlSession, readBytes } from './sql-session.js';
@@ -27,6 +28,8 @@ export interface SqlReaderOptions {
   readonly fileMode: number;
   /** data_checksums of the server. */
   readonly dataChecksums: boolean;
+  /** The server that the backup was started on; any other is refused. */
+  readonly expected?: ServerIdentity;
 }
 
 /** What the reader needs of a connection. */
@@ -43,7 +46,15 @@ export class SqlReader implements FileReader {
       applicationName: options.applicationName,
       receiveBuffer: memory.buffer(0),
     });
-    return new SqlReader(connection, memory, options);
+    try {
+      if (options.expected !== undefined) {
+        assertSameServer(options.expected, await identifyOverSql(connection), connection.server);
+      }
+      return new SqlReader(connection, memory, options);
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
   }
 
   /** @param memory two buffers; the connection receives into the first, where it can */

@@ -14,7 +14,8 @@ import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { checkBackupLabel } from './checked-label.js';
 import { failUnlessMet } from './requirement.js';
-import { SessionWatch } from './session-watch.js';
+import { SessionWatch } from '../session-watch.js';
+import { identifyOverSql, type ServerIdentity } from './server-identity.js';
 import type {
   BackupSource,
   FileList,
@@ -41,6 +42,7 @@ export class SqlSource implements BackupSource {
   readonly server: SourceServer;
   readonly readsRanges = true;
   readonly dataChecksums: boolean;
+  readonly identity: ServerIdentity;
   readonly lost: Promise<ConvoyError>;
   readonly #connection: ServerConnection;
   readonly #watch: SessionWatch;
@@ -66,7 +68,8 @@ export class SqlSource implements BackupSource {
       const version = connection.parameters.get('server_version') ?? '';
       failUnlessMet(await checkRequirements(connection, options));
       const facts = (await connection.query(SERVER_FACTS))[0] ?? [];
-      return new SqlSource(connection, version, facts, parseControlFile(await readControlBytes(connection)));
+      const control = parseControlFile(await readControlBytes(connection));
+      return new SqlSource(connection, version, facts, control, await identifyOverSql(connection));
     } catch (error) {
       connection.destroy();
       throw error;
@@ -78,9 +81,11 @@ export class SqlSource implements BackupSource {
     version: string,
     facts: readonly (string | null)[],
     control: ControlFile,
+    identity: ServerIdentity,
   ) {
     const [segmentBytes, directoryMode, checksums, statsTempDirectory] = facts;
     this.#connection = connection;
+    this.identity = identity;
     this.#watch = new SessionWatch({
       server: connection.server,
       answerLimitMs: ANSWER_LIMIT_MS,
@@ -99,9 +104,9 @@ export class SqlSource implements BackupSource {
     };
   }
 
-  /** The password that the server accepted, for the workers' connections. */
-  get password(): string | undefined {
-    return this.#connection.password;
+  /** For the workers' connections. */
+  get reached(): ConnectionSettings {
+    return this.#connection.reached;
   }
 
   async start({ label, fastCheckpoint, includeWal }: StartOptions): Promise<StartedBackup> {

@@ -10,8 +10,8 @@ import { formatReplicationCommand } from '../replication/command.js';
 import type { TarHeader } from '../tar/tar-header.js';
 import { TarMemberReader, type TarMemberHandler } from '../tar/tar-members.js';
 import { ServerConnection } from '../wire/connection.js';
-import type { OpenOptions } from '../wire/open-options.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
+import { assertSameServer, identifyWalsender, type ServerIdentity } from './server-identity.js';
 import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
 
 /** SQLSTATE of "checksum verification failure during base backup": the data is complete, pages are bad. */
@@ -21,14 +21,27 @@ const DATA_CORRUPTED = 'XX001';
 const MAX_RELATION_BYTES = SEGMENT_PAGES * PAGE_BYTES;
 const MAX_OTHER_BYTES = 2 ** 46;
 
+interface ReaderOptions {
+  readonly applicationName: string;
+  /** The server that the backup was started on; any other is refused. */
+  readonly expected?: ServerIdentity;
+}
+
 export class WalsenderReader implements FileReader {
   readonly #connection: ServerConnection;
 
-  static async open(
-    settings: ConnectionSettings,
-    options: Pick<OpenOptions, 'applicationName'>,
-  ): Promise<WalsenderReader> {
-    return new WalsenderReader(await ServerConnection.open(settings, { ...options, replication: true }));
+  static async open(settings: ConnectionSettings, options: ReaderOptions): Promise<WalsenderReader> {
+    const { applicationName, expected } = options;
+    const connection = await ServerConnection.open(settings, { applicationName, replication: true });
+    try {
+      if (expected !== undefined) {
+        assertSameServer(expected, await identifyWalsender(connection), connection.server);
+      }
+      return new WalsenderReader(connection);
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
   }
 
   constructor(connection: ServerConnection) {

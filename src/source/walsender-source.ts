@@ -30,7 +30,8 @@ import type {
   StoppedBackup,
   StopReceiver,
 } from './source.js';
-import { SessionWatch } from './session-watch.js';
+import { SessionWatch } from '../session-watch.js';
+import { identifyWalsender, type ServerIdentity } from './server-identity.js';
 import { StopMembers } from './stop-members.js';
 import { WalsenderReader } from './walsender-reader.js';
 
@@ -44,6 +45,7 @@ const NO_OPERATION = 'SEND_BACKUP_FILES';
 export class WalsenderSource implements BackupSource {
   readonly server: SourceServer;
   readonly readsRanges = false;
+  readonly identity: ServerIdentity;
   readonly lost: Promise<ConvoyError>;
   readonly #connection: ServerConnection;
   readonly #watch: SessionWatch;
@@ -66,15 +68,16 @@ export class WalsenderSource implements BackupSource {
     });
     try {
       await probeCommands(connection);
-      return new WalsenderSource(connection, await identify(connection));
+      return new WalsenderSource(connection, await identify(connection), await identifyWalsender(connection));
     } catch (error) {
       connection.destroy();
       throw error;
     }
   }
 
-  private constructor(connection: ServerConnection, server: SourceServer) {
+  private constructor(connection: ServerConnection, server: SourceServer, identity: ServerIdentity) {
     this.#connection = connection;
+    this.identity = identity;
     this.server = server;
     this.#watch = new SessionWatch({
       server: connection.server,
@@ -87,9 +90,9 @@ export class WalsenderSource implements BackupSource {
     this.lost = Promise.race([connection.lost, this.#watch.failed]);
   }
 
-  /** The password that the server accepted, for the workers' connections. */
-  get password(): string | undefined {
-    return this.#connection.password;
+  /** For the workers' connections. */
+  get reached(): ConnectionSettings {
+    return this.#connection.reached;
   }
 
   async start({ label, fastCheckpoint }: StartOptions): Promise<StartedBackup> {

@@ -40,3 +40,20 @@ export function connectFailure(settings: ConnectionSettings, error: unknown): Co
     : 'is the server running on that host and accepting TCP/IP connections?';
   return { message, hint };
 }
+
+/** True where nobody was reached, as against one who was and said no. @param error as for connectFailure() */
+export function isUnreachable(error: unknown): boolean {
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error;
+  if (!(first instanceof Error)) return false;
+  const { syscall } = first as NodeJS.ErrnoException;
+  // the words of node-postgres when connectionTimeoutMillis is over
+  return syscall === 'connect' || syscall === 'getaddrinfo' || first.message === 'timeout expired';
+}
+
+/** `server at "db1", port 5432`, or the socket's path, as libpq names it. */
+export function describeServer(settings: Pick<ConnectionSettings, 'host' | 'hostaddr' | 'port'>): string {
+  const { host, port } = settings;
+  return isUnixSocket(settings)
+    ? `server on socket "${host}/.s.PGSQL.${port}"`
+    : `server at "${host}", port ${port}`;
+}

@@ -9,12 +9,13 @@ import net from 'node:net';
 import pg from 'pg';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
-import { connectFailure, type ConnectFailure } from './connect-failure.js';
+import { connectFailure, describeServer, type ConnectFailure } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
 import type { Notice, OpenOptions } from './open-options.js';
 import type { PgClient } from './pg-client.js';
 import { isUnixSocket, lookupPassword } from './conninfo.js';
 import { FrameWalker } from './frames.js';
+import { openFittingHost } from './host-choice.js';
 import { CommandRun, type CommandReaction, type ResultSet } from './command-run.js';
 import { checkBackendMessage, ERROR_RESPONSE, severityOf } from './message-check.js';
 import { isServerError, serverError } from './server-error.js';
@@ -41,6 +42,7 @@ export class ServerConnection implements AsyncDisposable {
   password: string | undefined;
 
   readonly #client: PgClient;
+  readonly #settings: ConnectionSettings;
   readonly #server: string;
   readonly #walker: FrameWalker;
   #stream: net.Socket;
@@ -59,11 +61,16 @@ export class ServerConnection implements AsyncDisposable {
   #severity: string | undefined;
 
   /**
-   * Opens a connection, trying TLS as `sslmode` says.
+   * Opens a connection to the first of the hosts that is what `target_session_attrs` asks for.
    *
-   * @throws ConvoyError `connection_failed`, with libpq's words, the last attempt's reason
+   * @throws ConvoyError `connection_failed`, with libpq's words
    */
-  static async open(settings: ConnectionSettings, options: OpenOptions): Promise<ServerConnection> {
+  static open(settings: ConnectionSettings, options: OpenOptions): Promise<ServerConnection> {
+    return openFittingHost(settings, options, (one, patient) => ServerConnection.#openOne(one, patient));
+  }
+
+  /** To one host, trying TLS as `sslmode` says. @throws ConvoyError `connection_failed`, the last attempt's reason */
+  static async #openOne(settings: ConnectionSettings, options: OpenOptions): Promise<ServerConnection> {
     const attempts = tlsAttempts(settings);
     for (const [index, attempt] of attempts.entries()) {
       const connection = new ServerConnection(settings, options, attempt);
@@ -83,6 +90,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   private constructor(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt) {
+    this.#settings = settings;
     this.#server = describeServer(settings);
     if (options.onNotice !== undefined) this.onNotice = options.onNotice;
     this.lost = new Promise((resolve) => (this.#resolveLost = resolve));
@@ -117,6 +125,16 @@ export class ServerConnection implements AsyncDisposable {
   /** Process id of the server process behind this connection. */
   get processId(): number {
     return this.#client.processID;
+  }
+
+  /** For further connections to the very server that was reached: its one address, and the password that it took. */
+  get reached(): ConnectionSettings {
+    const { remoteAddress } = this.#stream;
+    return {
+      ...this.#settings,
+      ...(this.password === undefined ? {} : { password: this.password }),
+      ...(remoteAddress === undefined || isUnixSocket(this.#settings) ? {} : { hostaddr: remoteAddress }),
+    };
   }
 
   /** "server at "db1", port 5432", for messages. */
@@ -366,14 +384,6 @@ function connectCause(
   if (error instanceof ConvoyError) return { hint: undefined, ...error.toPlain() };
   if (!isServerError(error)) return connectFailure(settings, error);
   return { hint: undefined, ...serverError(error, 'connection_failed').toPlain() };
-}
-
-/** `server at "db1", port 5432`, or the socket's path, as libpq names it. */
-export function describeServer(settings: ConnectionSettings): string {
-  const { host, port } = settings;
-  return isUnixSocket(settings)
-    ? `server on socket "${host}/.s.PGSQL.${port}"`
-    : `server at "${host}", port ${port}`;
 }
 
 /**

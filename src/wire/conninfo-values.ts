@@ -43,7 +43,11 @@ export class OptionValues {
   /** As strtol with white space allowed on both sides, within 32 bits. */
   integer(keyword: string): number | undefined {
     const text = this.text(keyword);
-    if (text === undefined) return undefined;
+    return text === undefined ? undefined : this.parseInteger(keyword, text);
+  }
+
+  /** As integer(), for one element of a list. */
+  parseInteger(keyword: string, text: string): number {
     const value = /^[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*$/.test(text) ? Number(text) : NaN;
     if (value >= -(2 ** 31) && value < 2 ** 31) return value;
     return this.#fail(keyword, `invalid integer value "${text}" for connection option "${keyword}"`);

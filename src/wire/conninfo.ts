@@ -5,10 +5,9 @@
  * up to conninfo-values.ts.
  */
 import { existsSync } from 'node:fs';
-import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { ConvoyError } from '../errors.js';
-import { DEFAULT_SOCKET_DIRECTORIES } from './conninfo-options.js';
+import { resolveHosts, type ResolvedHosts } from './conninfo-hosts.js';
 import { OptionValues } from './conninfo-values.js';
 
 export { lookupPassword, type PasswordLookup } from './password-file.js';
@@ -22,8 +21,6 @@ const TLS_VERSIONS = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
 
 export type SslMode = (typeof SSL_MODES)[number];
 export type TlsVersion = (typeof TLS_VERSIONS)[number];
-
-const DEFAULT_PORT = 5432;
 
 /** What was asked for, on the command line and around it. An empty string is the same as nothing. */
 export interface ConnectionRequest {
@@ -42,13 +39,8 @@ export interface ConnectionRequest {
   readonly fileExists?: ((path: string) => boolean) | undefined;
 }
 
-/** How to connect to one server. Plain data, safe to clone; holds passwords, so it is never printed. */
-export interface ConnectionSettings {
-  /** A name, an address, or the directory of a Unix-domain socket (begins with "/"). */
-  readonly host: string;
-  /** Connect to this address instead of looking `host` up; `host` stays the name that certificates are for. */
-  readonly hostaddr?: string;
-  readonly port: number;
+/** How to connect, and where to. Plain data, safe to clone; holds passwords, so it is never printed. */
+export interface ConnectionSettings extends ResolvedHosts {
   readonly user: string;
   /** Undefined: libpq's default is the user's name; without meaning for replication connections. */
   readonly database?: string;
@@ -91,14 +83,14 @@ export function isUnixSocket(settings: Pick<ConnectionSettings, 'host' | 'hostad
  * tlsAttempts.
  *
  * @throws ConvoyError `connection_settings`, in libpq's words where it has some: an option that is unknown, not
- *   supported, invalid or in contradiction with another; several hosts. No password is in its message.
+ *   supported, invalid or in contradiction with another. No password is in its message.
  */
 export function resolveConnection(request: ConnectionRequest): ConnectionSettings {
   const values = new OptionValues(request);
   return {
     ...resolveLogin(values, request),
     ...resolveTls(values),
-    ...resolveServer(values, request.fileExists ?? existsSync),
+    ...resolveHosts(values, request.fileExists ?? existsSync),
     ...resolveTiming(values),
     homeDirectory: request.homeDirectory,
   };
@@ -119,44 +111,6 @@ function texts<Name extends keyof ConnectionSettings>(
     if (text !== undefined) found[name] = text;
   }
   return found;
-}
-
-function resolveServer(
-  values: OptionValues,
-  fileExists: (path: string) => boolean,
-): Pick<ConnectionSettings, 'host' | 'hostaddr' | 'port'> {
-  const host = values.text('host');
-  const hostaddr = values.text('hostaddr');
-  for (const [keyword, list] of Object.entries({ hostaddr, host })) {
-    if (list?.includes(',') === true) {
-      fail(`several hosts in "${keyword}" are not supported yet`, values.origin(keyword));
-    }
-  }
-  if (hostaddr !== undefined && isIP(hostaddr) === 0) fail(`could not parse network address "${hostaddr}"`);
-  if (host?.startsWith('@') === true) {
-    fail(`sockets in the abstract namespace are not supported yet: "${host}"`, values.origin('host'));
-  }
-
-  const port = resolvePort(values);
-  if (hostaddr !== undefined) {
-    return host === undefined ? { host: hostaddr, port } : { host, hostaddr, port };
-  }
-  return { host: host ?? defaultSocketDirectory(port, fileExists), port };
-}
-
-function resolvePort(values: OptionValues): number {
-  const text = values.text('port');
-  if (text?.includes(',') === true) {
-    fail(`could not match ${text.split(',').length} port numbers to 1 hosts`, values.origin('port'));
-  }
-  const port = values.integer('port') ?? DEFAULT_PORT;
-  if (port < 1 || port > 65_535) fail(`invalid port number: "${text}"`, values.origin('port'));
-  return port;
-}
-
-function defaultSocketDirectory(port: number, fileExists: (path: string) => boolean): string {
-  const found = DEFAULT_SOCKET_DIRECTORIES.find((directory) => fileExists(`${directory}/.s.PGSQL.${port}`));
-  return found ?? '/tmp';
 }
 
 function resolveLogin(

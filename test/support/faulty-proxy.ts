@@ -128,24 +128,30 @@ export class ProxiedConnection {
   }
 }
 
+interface Destination {
+  readonly host: string;
+  readonly port: number;
+}
+
 export class FaultyProxy {
   readonly host = '127.0.0.1';
   readonly connections: ProxiedConnection[] = [];
   readonly #listener: Server;
-  readonly #target: { readonly host: string; readonly port: number };
+  readonly #targetOf: (index: number) => Destination;
   readonly #faultOf: (index: number) => Fault | undefined;
 
   /**
    * Starts one on a free port; it ends with the test.
    *
+   * @param target where connections lead to; a function: each to a place of its own
    * @param faultOf what is to happen to the connection with this index
    */
   static async start(
     t: TestScope,
-    target: { readonly host: string; readonly port: number },
+    target: Destination | ((index: number) => Destination),
     faultOf: (index: number) => Fault | undefined = () => undefined,
   ): Promise<FaultyProxy> {
-    const proxy = new FaultyProxy(target, faultOf);
+    const proxy = new FaultyProxy(typeof target === 'function' ? target : () => target, faultOf);
     proxy.#listener.listen(0, proxy.host);
     await once(proxy.#listener, 'listening');
     cleanup(t, () => proxy.#end());
@@ -153,10 +159,10 @@ export class FaultyProxy {
   }
 
   private constructor(
-    target: { readonly host: string; readonly port: number },
+    targetOf: (index: number) => Destination,
     faultOf: (index: number) => Fault | undefined,
   ) {
-    this.#target = target;
+    this.#targetOf = targetOf;
     this.#faultOf = faultOf;
     this.#listener = createServer((client) => this.#accept(client));
   }
@@ -177,7 +183,8 @@ export class FaultyProxy {
 
   #accept(client: Socket): void {
     const index = this.connections.length;
-    const server = createConnection(this.#target);
+    const { host, port } = this.#targetOf(index);
+    const server = createConnection({ host, port });
     this.connections.push(new ProxiedConnection(index, client, server, this.#faultOf(index)));
   }
 

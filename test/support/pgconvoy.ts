@@ -8,7 +8,7 @@ import { run, type RunOptions, type RunResult } from './tools.js';
 export const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 const READY_TIMEOUT_MS = 20_000;
-const LISTENING = /listening on 127\.0\.0\.1:(\d+)/;
+const LISTENING = /listening on (?:\[(::1)\]|(127\.0\.0\.1)):(\d+)/;
 
 /** Runs `pgconvoy <args>` to its end. */
 export function pgconvoy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
@@ -16,7 +16,8 @@ export function pgconvoy(args: readonly string[], options: RunOptions = {}): Pro
 }
 
 export interface Serve {
-  readonly host: '127.0.0.1';
+  /** A loopback address. */
+  readonly host: string;
   readonly port: number;
   readonly pid: number;
   /** What it has logged so far. */
@@ -47,16 +48,16 @@ export async function startServe(
   cleanup(t, async () => {
     await stop();
   });
-  const listening = await new Promise<number>((resolve, reject) => {
+  const address = await new Promise<{ readonly host: string; readonly port: number }>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`serve is not listening:\n${log}`)), READY_TIMEOUT_MS);
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       log += text;
-      const found = LISTENING.exec(log)?.[1];
+      const [found, ipv6, ipv4 = ''] = LISTENING.exec(log) ?? [];
       if (found === undefined) return;
       clearTimeout(timer);
-      resolve(Number(found));
+      resolve({ host: ipv6 ?? ipv4, port: Number(/\d+$/.exec(found)?.[0]) });
     });
     void exited.then(() => reject(new Error(`serve ended:\n${log}`)));
   });
-  return { host: '127.0.0.1', port: listening, pid: child.pid ?? 0, log: () => log, stop };
+  return { ...address, pid: child.pid ?? 0, log: () => log, stop };
 }

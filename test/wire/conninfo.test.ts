@@ -189,8 +189,14 @@ const INVALID: readonly (readonly [string, string])[] = [
   ['port=0', 'invalid port number: "0"'],
   ['port=65536', 'invalid port number: "65536"'],
   ['port=1,2', 'could not match 2 port numbers to 1 hosts'],
-  ['host=a,b', 'several hosts in "host" are not supported yet'],
-  ['hostaddr=::1,::2', 'several hosts in "hostaddr" are not supported yet'],
+  ['host=a,b port=1,2,3', 'could not match 3 port numbers to 2 hosts'],
+  ['host=a,b port=1,x', 'invalid integer value "x" for connection option "port"'],
+  ['host=a,b port=1,65536', 'invalid port number: "65536"'],
+  ['host=a hostaddr=::1,::2', 'could not match 1 host names to 2 hostaddr values'],
+  ['host=a,b hostaddr=::1', 'could not match 2 host names to 1 hostaddr values'],
+  ['hostaddr=::1,localhost', 'could not parse network address "localhost"'],
+  ['target_session_attrs=master', 'invalid target_session_attrs value: "master"'],
+  ['load_balance_hosts=yes', 'invalid load_balance_hosts value: "yes"'],
   ['hostaddr=localhost', 'could not parse network address "localhost"'],
   ['host=@abstract', 'sockets in the abstract namespace are not supported yet: "@abstract"'],
   ['hostaddr=::1 sslmode=verify-full', 'host name must be specified for a verified SSL connection'],
@@ -228,8 +234,6 @@ const UNSUPPORTED = [
   'require_auth=scram-sha-256',
   'min_protocol_version=3.2',
   'gssencmode=require',
-  'target_session_attrs=primary',
-  'load_balance_hosts=random',
   'scram_client_key=k',
   'scram_server_key=k',
   'oauth_issuer=i',
@@ -262,4 +266,71 @@ test('what only asks for the default, or changes nothing here, is accepted', () 
       'sslsni=1 min_protocol_version=3.0 max_protocol_version=latest gssencmode=prefer krbsrvname=x gsslib=x ' +
       'gssdelegation=0 replication=true target_session_attrs=any load_balance_hosts=disable',
   });
+});
+
+const LISTS: readonly (readonly [string, readonly unknown[]])[] = [
+  [
+    'host=a,b',
+    [
+      { host: 'a', port: 5432 },
+      { host: 'b', port: 5432 },
+    ],
+  ],
+  [
+    'host=a,b port=7',
+    [
+      { host: 'a', port: 7 },
+      { host: 'b', port: 7 },
+    ],
+  ],
+  [
+    'host=a,,c port=1,2,',
+    [
+      { host: 'a', port: 1 },
+      { host: '/tmp', port: 2 },
+      { host: 'c', port: 5432 },
+    ],
+  ],
+  [
+    'host=a,b,/run hostaddr=::1,,',
+    [
+      { host: 'a', hostaddr: '::1', port: 5432 },
+      { host: 'b', port: 5432 },
+      { host: '/run', port: 5432 },
+    ],
+  ],
+  [
+    'hostaddr=::1,10.0.0.1 port=1,2',
+    [
+      { host: '::1', port: 1 },
+      { host: '10.0.0.1', port: 2 },
+    ],
+  ],
+  [
+    'postgresql://[::1]:5433,b:5434/db',
+    [
+      { host: '::1', port: 5433 },
+      { host: 'b', port: 5434 },
+    ],
+  ],
+];
+
+for (const [dbname, expected] of LISTS) {
+  test(`"${dbname}" names ${expected.length} servers`, () => {
+    const { host, hostaddr, port, otherHosts = [] } = resolve({ dbname });
+    const first = hostaddr === undefined ? { host, port } : { host, hostaddr, port };
+    assert.deepEqual([first, ...otherHosts], expected);
+  });
+}
+
+test('which server is wanted comes from the string and from the environment', () => {
+  assert.equal(
+    resolve({ dbname: 'target_session_attrs=prefer-standby' }).targetSessionAttrs,
+    'prefer-standby',
+  );
+  const environment = { PGTARGETSESSIONATTRS: 'standby', PGLOADBALANCEHOSTS: 'random', PGHOST: 'a,b' };
+  const settings = resolve({ environment });
+  assert.equal(settings.targetSessionAttrs, 'standby');
+  assert.equal(settings.loadBalanceHosts, true);
+  assert.deepEqual(settings.otherHosts, [{ host: 'b', port: 5432 }]);
 });

@@ -2,7 +2,7 @@
  * Watches the coordinator's session while files are copied and the session itself is idle, so that one that has silently
  * gone (or what else makes going on senseless) is noticed within seconds and not at the end. Used by both kinds of source.
  */
-import { asConvoyError, ConvoyError } from '../errors.js';
+import { asConvoyError, ConvoyError } from './errors.js';
 
 /** From an answer to the next question. */
 const INTERVAL_MS = 2000;
