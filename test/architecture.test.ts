@@ -137,8 +137,8 @@ function readSources(): Map<string, string> {
     ['workers', 'workers/'],
   ] as const) {
     for (const name of readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })) {
-      // page-checksum.ts of pgdata/assembly is AssemblyScript, built on its own
-      if (!name.endsWith('.ts') || name.startsWith('pgdata/assembly/')) continue;
+      // AssemblyScript, built on its own
+      if (!name.endsWith('.ts') || name.includes('/assembly/')) continue;
       files.set(prefix + name, readFileSync(path.join(root, folder, name), 'utf8'));
     }
   }

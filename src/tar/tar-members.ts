@@ -87,6 +87,7 @@ export class TarMemberReader {
 
   /** Leaves out all that is `skippable`; the handler hears the end of the member, and none of its data. */
   skip(): void {
+    if (this.#extensions.isOpen) return;
     this.#content = 0;
     this.#padding = 0;
     if (!this.#inMember) return;
