@@ -2,15 +2,11 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { backup } from '../coordinator/backup.js';
-import type {
-  BackupEvents,
-  BackupOptions,
-  TablespaceMapping,
-  TargetOptions,
-} from '../coordinator/backup-options.js';
+import type { BackupEvents, BackupOptions, TargetOptions } from '../coordinator/backup-options.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import { ConvoyError } from '../errors.js';
 import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
+import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { connectionFrom, type ConnectionFlags, addConnectionOptions } from './connection-options.js';
 import { printDetail, printError, printWarning } from './messages.js';

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
 import { areMet, type Requirement } from '../source/requirement.js';
-import type { TablespaceMapping } from '../coordinator/backup-options.js';
+import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import { ConvoyError } from '../errors.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';

@@ -5,8 +5,9 @@
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { CHECKSUM_ALGORITHMS, parseChecksumAlgorithm, type ChecksumAlgorithm } from '../checksum.js';
-import type { TablespaceMapping } from '../coordinator/backup-options.js';
+
 import { ConvoyError } from '../errors.js';
+import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 
 function usage(message: string, hint?: string): ConvoyError {
   return new ConvoyError('usage', message, { hint });

@@ -1,16 +1,9 @@
 /* What a backup is asked to do, resolved; the command line makes it, tests and programs may. No defaults inside. */
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { Lsn } from '../lsn.js';
-import type { ProgressCount } from '../copy/progress-counters.js';
+import type { ProgressCount } from '../progress-counters.js';
+import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import type { ConnectionSettings, SourceChoice } from '../source/open-source.js';
-
-/** Puts a tablespace elsewhere: -T OLD=NEW. */
-export interface TablespaceMapping {
-  /** Absolute path on the server. */
-  readonly from: string;
-  /** Absolute path here. */
-  readonly to: string;
-}
 
 /** Where the backup goes. */
 export type TargetOptions =

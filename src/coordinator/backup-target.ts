@@ -12,11 +12,11 @@ import type { FileList, SourceServer, SourceTablespace } from '../source/source.
 import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
+import { mapTablespaces } from '../target/tablespace-mapping.js';
 import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
 import type { TargetOptions } from './backup-options.js';
 import { spaceNeeds } from './space-needs.js';
 import { writeWhole } from './stop-files.js';
-import { mapTablespaces } from './tablespace-mapping.js';
 
 export interface PrepareOptions {
   readonly server: SourceServer;
@@ -55,7 +55,7 @@ export class BackupTarget {
     const spec: DirectoryTargetSpec = {
       kind: 'directory',
       directory,
-      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, this.#warn),
+      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, 'the server', this.#warn),
       walDirectory,
       addedText:
         recoverySettings === undefined ? undefined : [{ path: AUTO_CONF_PATH, text: recoverySettings }],

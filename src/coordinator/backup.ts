@@ -5,7 +5,7 @@
  */
 import type { CopySettings } from '../copy/messages.js';
 import type { CopyTools } from '../copy/paced-file.js';
-import { ProgressCounters } from '../copy/progress-counters.js';
+import { ProgressCounters } from '../progress-counters.js';
 import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';

@@ -9,9 +9,8 @@ import { grantScript } from '../source/sql-grants.js';
 import { SqlInspection, type ClusterContents } from '../source/sql-inspection.js';
 import { refuseUnlessEmpty } from '../target/directory-target.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
-import type { TablespaceMapping } from './backup-options.js';
+import { mapTablespaces, type TablespaceMapping } from '../target/tablespace-mapping.js';
 import { spaceNeeds } from './space-needs.js';
-import { mapTablespaces } from './tablespace-mapping.js';
 
 export interface CheckOptions {
   readonly connection: ConnectionSettings;
@@ -44,7 +43,12 @@ function checkTarget({ target, warn }: CheckOptions, contents: ClusterContents |
   if (target === undefined) return [];
   const { directory } = target;
   const files = contents?.files ?? [];
-  const tablespaces = mapTablespaces(contents?.tablespaces ?? [], target.tablespaceMappings, warn);
+  const tablespaces = mapTablespaces(
+    contents?.tablespaces ?? [],
+    target.tablespaceMappings,
+    'the server',
+    warn,
+  );
   const roomWith = (walBytes: number): Requirement['finding'] => {
     const needs = spaceNeeds({ directory, tablespaces }, files, walBytes);
     refuseUnlessRoom(needs);

@@ -12,7 +12,7 @@ import { RateLimit } from '../target/rate-limit.js';
 import { copyTask } from './copy-task.js';
 import type { CopyOutcome, CopySettings, CopyTaskMessage, WorkerTask } from './messages.js';
 import type { CopyTools } from './paced-file.js';
-import { ProgressCounters } from './progress-counters.js';
+import { ProgressCounters } from '../progress-counters.js';
 
 const NOTHING_COPIED = {
   kind: 'copied',

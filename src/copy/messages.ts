@@ -25,7 +25,7 @@ export interface CopySettings {
   readonly verifyPageChecksums: boolean;
   /** Undefined: no limit. */
   readonly rate: { readonly budget: SharedArrayBuffer; readonly bytesPerSecond: number } | undefined;
-  /** Bytes and files done so far, by all threads: copy/progress-counters.ts. */
+  /** Bytes and files done so far, by all threads: src/progress-counters.ts. */
   readonly progress: SharedArrayBuffer;
 }
 

@@ -9,7 +9,7 @@ import { createFileChecksum, type ChecksumAlgorithm, type FileChecksum } from '.
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { RateLimit } from '../target/rate-limit.js';
 import type { FileWriter, Target, TargetFile } from '../target/target.js';
-import type { ProgressCounters } from './progress-counters.js';
+import type { ProgressCounters } from '../progress-counters.js';
 
 export interface CopyTools {
   readonly target: Target;

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import type { ChecksumAlgorithm } from '../../src/checksum.js';
 import { copyTask } from '../../src/copy/copy-task.js';
 import type { CopyTools } from '../../src/copy/paced-file.js';
-import { ProgressCounters } from '../../src/copy/progress-counters.js';
+import { ProgressCounters } from '../../src/progress-counters.js';
 import { ConvoyError } from '../../src/errors.js';
 import type { Lsn } from '../../src/lsn.js';
 import type { FileReader, FileReceiver } from '../../src/source/source.js';

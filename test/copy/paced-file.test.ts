@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PacedFileCopy, type CopyTools } from '../../src/copy/paced-file.js';
-import { ProgressCounters } from '../../src/copy/progress-counters.js';
+import { ProgressCounters } from '../../src/progress-counters.js';
 import { createRateBudget, RateLimit } from '../../src/target/rate-limit.js';
 
 const FILE = { path: 'x', size: 2000, mode: 0o600, mtime: 0 };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { ProgressCounters } from '../../src/copy/progress-counters.js';
+import { ProgressCounters } from '../src/progress-counters.js';
 
 test('counts are kept, past 2^32 too, and taken back', () => {
   const counters = new ProgressCounters();
@@ -16,7 +16,7 @@ test('counts are kept, past 2^32 too, and taken back', () => {
 
 test('threads that share the memory count together', async () => {
   const counters = new ProgressCounters();
-  const module = new URL('../../src/copy/progress-counters.js', import.meta.url).href;
+  const module = new URL('../src/progress-counters.js', import.meta.url).href;
   const code = `
     const { workerData } = require('node:worker_threads');
     import(${JSON.stringify(module)}).then(({ ProgressCounters }) => {
