@@ -13,7 +13,7 @@ import {
   isEmptiedDirectory,
   parseRelationFileName,
 } from './exclusions.js';
-import { whyNotListed } from './listed-path.js';
+import { walDirectories, whyNotListed } from './listed-path.js';
 
 export interface WalkedFile {
   /** "./base/1/112" in the data directory, "/srv/ts1/PG_15_202209061/5/16408" in a tablespace. */
@@ -27,8 +27,8 @@ export interface WalkedFile {
 
 export interface DataDirectoryWalk {
   readonly dataDirectory: string;
-  /** From this major version on pg_wal has a directory for WAL summaries. */
-  readonly hasWalSummaries: boolean;
+  /** Of the server: releases have different directories in pg_wal. */
+  readonly majorVersion: number;
   /** Absolute locations of tablespaces; those inside the data directory are listed by their own walk only. */
   readonly tablespaceLocations: readonly string[];
   /** stats_temp_directory of PostgreSQL 13 and 14, relative to the data directory; its content is left out. */
@@ -46,7 +46,7 @@ export async function* walkDataDirectory(walk: DataDirectoryWalk): AsyncGenerato
     const absolute = path.join(walk.dataDirectory, relativePath);
     return walk.tablespaceLocations.some((location) => path.resolve(location) === absolute);
   });
-  walker.hasWalSummaries = walk.hasWalSummaries;
+  walker.walDirectories = walDirectories(walk.majorVersion);
   yield* walker.walk('');
 }
 
@@ -63,7 +63,8 @@ export async function* walkTablespace(
 }
 
 class Walker {
-  hasWalSummaries = false;
+  /** Below pg_wal, listed without content. */
+  walDirectories: readonly string[] = [];
   readonly #root: string;
   readonly #prefix: string;
   readonly #onWarning: (message: string) => void;
@@ -115,8 +116,7 @@ class Walker {
     };
     if (relativePath === 'pg_wal') {
       push('directory', -1);
-      push('directory', -1, 'pg_wal/archive_status');
-      if (this.hasWalSummaries) push('directory', -1, 'pg_wal/summaries');
+      for (const below of this.walDirectories) push('directory', -1, below);
       return false;
     }
     if (isEmptiedDirectory(name)) {

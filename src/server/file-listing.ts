@@ -9,9 +9,6 @@ import { locationsInside, type ServedTablespace } from './tablespaces.js';
 
 const TAR_BLOCK_BYTES = 512;
 
-/** Since 17 pg_wal has a directory for summaries of WAL, which is listed, empty, as archive_status is. */
-const FIRST_MAJOR_WITH_SUMMARIES = 17;
-
 export class FileListing {
   readonly #tablespaces: readonly ServedTablespace[];
   readonly #context: CommandContext;
@@ -29,7 +26,7 @@ export class FileListing {
     const { dataDirectory, majorVersion, statsTempDirectory } = this.#context.cluster;
     return walkDataDirectory({
       dataDirectory,
-      hasWalSummaries: majorVersion >= FIRST_MAJOR_WITH_SUMMARIES,
+      majorVersion,
       tablespaceLocations: locationsInside(dataDirectory, this.#tablespaces),
       statsTempDirectory,
       onWarning: this.#warn,

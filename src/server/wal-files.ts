@@ -6,13 +6,8 @@
 import { closeSync, fstatSync, openSync, readdirSync, statSync, type Stats } from 'node:fs';
 import path from 'node:path';
 import { ConvoyError, fileError, isSystemError } from '../errors.js';
-import {
-  isHistoryFileName,
-  lastSegmentNumberBefore,
-  parseWalSegmentName,
-  segmentNumberOf,
-  walSegmentName,
-} from '../pgdata/wal-names.js';
+import { firstMissingSegment, neededSegments, segmentNumbersOf } from '../pgdata/backup-wal.js';
+import { isHistoryFileName, walSegmentName } from '../pgdata/wal-names.js';
 import type { Position } from '../replication/result-sets.js';
 import type { CommandContext } from './command-context.js';
 import { FileContent } from './file-content.js';
@@ -31,7 +26,7 @@ export async function sendWalFiles(
   const { cluster, pageMemory } = context;
   const directory = path.join(cluster.dataDirectory, WAL_DIRECTORY);
   const names = readDirectory(directory);
-  const segments = neededSegments(names, start, end, cluster.walSegmentBytes);
+  const segments = segmentsToSend(names, start, end, cluster.walSegmentBytes);
   const ring = pageMemory.acquire();
   try {
     const content = new FileContent(ring, tar, new TransferRate(undefined), context);
@@ -48,29 +43,21 @@ export async function sendWalFiles(
  *
  * @throws ConvoyError naming the first one that is missing
  */
-export function neededSegments(
+export function segmentsToSend(
   names: readonly string[],
   start: Position,
   end: Position,
   segmentBytes: number,
 ): string[] {
-  const first = segmentNumberOf(start.lsn, segmentBytes);
-  const last = lastSegmentNumberBefore(end.lsn, segmentBytes);
-  const found = names
-    .map((name) => ({ name, segmentNumber: parseWalSegmentName(name, segmentBytes)?.segmentNumber ?? -1n }))
-    .filter(({ segmentNumber }) => segmentNumber >= first && segmentNumber <= last)
-    // without the timeline, as compareWalFileNames
-    .toSorted((a, b) => (a.name.slice(8) < b.name.slice(8) ? -1 : 1));
-  const numbers = new Set(found.map(({ segmentNumber }) => segmentNumber));
-  for (let segmentNumber = first; segmentNumber <= last; segmentNumber += 1n) {
-    if (numbers.has(segmentNumber)) continue;
-    const missing = walSegmentName({ timeline: end.timeline, segmentNumber }, segmentBytes);
-    throw new ConvoyError('wal_missing', `could not find WAL file "${missing}"`, {
-      hint: KEEP_WAL,
-      sqlState: 'XX000',
-    });
-  }
-  return found.map(({ name }) => name);
+  const wal = { startLsn: start.lsn, stopLsn: end.lsn, segmentBytes };
+  const needed = neededSegments(names, wal);
+  const segmentNumber = firstMissingSegment(segmentNumbersOf(needed, segmentBytes), wal);
+  if (segmentNumber === undefined) return needed;
+  const missing = walSegmentName({ timeline: end.timeline, segmentNumber }, segmentBytes);
+  throw new ConvoyError('wal_missing', `could not find WAL file "${missing}"`, {
+    hint: KEEP_WAL,
+    sqlState: 'XX000',
+  });
 }
 
 const KEEP_WAL = 'let the server keep more WAL: wal_keep_size, a replication slot or archiving';

@@ -5,12 +5,8 @@
 import { ConvoyError } from '../errors.js';
 import { MAX_HISTORY_FILE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
-import {
-  isHistoryFileName,
-  lastSegmentNumberBefore,
-  parseWalSegmentName,
-  segmentNumberOf,
-} from '../pgdata/wal-names.js';
+import { neededSegments } from '../pgdata/backup-wal.js';
+import { isHistoryFileName } from '../pgdata/wal-names.js';
 import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { SourceServer, StopReceiver } from './source.js';
@@ -45,7 +41,7 @@ export async function sendWal(
     ([name]) => name ?? '',
   );
   const members = new StopMembers(receiver, true, server.walSegmentBytes);
-  for (const name of segmentsBetween(names, wal)) {
+  for (const name of neededSegments(names, { ...wal, segmentBytes: server.walSegmentBytes })) {
     const path = `pg_wal/${name}`;
     const rows = new WholeFileRows(members, () => {
       members.begin({ name: path, type: 'file', size: server.walSegmentBytes, mode, mtime, linkName: '' });
@@ -70,18 +66,6 @@ export async function sendWal(
     sendEmpty(members, name, { mode, mtime });
   }
   members.finishWal(wal);
-}
-
-/** Whatever timeline a segment is stamped with, as the server does; oldest first. */
-function segmentsBetween(names: readonly string[], { startLsn, stopLsn, server }: WalToSend): string[] {
-  const first = segmentNumberOf(startLsn, server.walSegmentBytes);
-  const last = lastSegmentNumberBefore(stopLsn, server.walSegmentBytes);
-  return names
-    .filter((name) => {
-      const segment = parseWalSegmentName(name, server.walSegmentBytes);
-      return segment !== undefined && segment.segmentNumber >= first && segment.segmentNumber <= last;
-    })
-    .toSorted((a, b) => (a.slice(8) + a < b.slice(8) + b ? -1 : 1));
 }
 
 function sendEmpty(

@@ -6,12 +6,8 @@ import { ConvoyError } from '../errors.js';
 import { CONTROL_FILE_BYTES, MAX_HISTORY_FILE_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { CONTROL_FILE_PATH } from '../pgdata/control-file.js';
-import {
-  isHistoryFileName,
-  lastSegmentNumberBefore,
-  parseWalSegmentName,
-  segmentNumberOf,
-} from '../pgdata/wal-names.js';
+import { firstMissingSegment } from '../pgdata/backup-wal.js';
+import { isHistoryFileName, parseWalSegmentName } from '../pgdata/wal-names.js';
 import type { TarHeader } from '../tar/tar-header.js';
 import type { TarMemberHandler } from '../tar/tar-members.js';
 import type { StopReceiver } from './source.js';
@@ -63,12 +59,10 @@ export class StopMembers implements TarMemberHandler {
   finishWal({ startLsn, stopLsn }: { startLsn: Lsn; stopLsn: Lsn }): void {
     if (stopLsn < startLsn) throw new ConvoyError('untrusted_peer', 'the backup ended before it started');
     if (!this.#includeWal) return;
-    const last = lastSegmentNumberBefore(stopLsn, this.#segmentBytes);
-    for (let segment = segmentNumberOf(startLsn, this.#segmentBytes); segment <= last; segment += 1n) {
-      if (!this.#segmentNumbers.has(segment)) {
-        throw new ConvoyError('wal_missing', `the server did not send WAL segment ${segment} of the backup`);
-      }
-    }
+    const wal = { startLsn, stopLsn, segmentBytes: this.#segmentBytes };
+    const missing = firstMissingSegment(this.#segmentNumbers, wal);
+    if (missing === undefined) return;
+    throw new ConvoyError('wal_missing', `the server did not send WAL segment ${missing} of the backup`);
   }
 
   #isExpected(name: string, size: number): boolean {

@@ -123,7 +123,7 @@ for (const major of [13, 15, 18] as const) {
     const files = await collect(
       walkDataDirectory({
         dataDirectory: server.dataDirectory,
-        hasWalSummaries: major >= 17,
+        majorVersion: major,
         tablespaceLocations: [...spaces.values()],
         statsTempDirectory: major < 15 ? 'pg_stat_tmp' : undefined,
         onWarning,
@@ -165,7 +165,7 @@ function assertParentsFirst(files: readonly WalkedFile[]): void {
 
 function walkOf(dataDirectory: string): AsyncGenerator<WalkedFile[]> {
   const onWarning = (message: string): void => assert.fail(message);
-  return walkDataDirectory({ dataDirectory, hasWalSummaries: false, tablespaceLocations: [], onWarning });
+  return walkDataDirectory({ dataDirectory, majorVersion: 15, tablespaceLocations: [], onWarning });
 }
 
 test('sizes and times are those of the files, in seconds', async (t) => {
