@@ -43,6 +43,12 @@ export const MAX_WAL_MESSAGE_BYTES = 1 * MiB;
 /** A timeline history file: one short line a timeline; PostgreSQL has no limit, 16 MiB is 100,000 timelines. */
 export const MAX_HISTORY_FILE_BYTES = 16 * MiB;
 
+/** WAL of one backup: 100 MB a second for a week. A disk is full long before; without it a server could go on for ever. */
+export const MAX_BACKUP_WAL_BYTES = 64 * 1024 * 1024 * MiB;
+
+/** Timeline history files: a switch to a new timeline every hour for a year. */
+export const MAX_HISTORY_FILES = 10_000;
+
 /** A server that is to send bytes of files and sends none for so long is taken for gone. */
 export const READ_SILENCE_MS = 60_000;
 

@@ -147,7 +147,7 @@ export class SqlSource implements BackupSource {
     if (includeWal) {
       await sendWal(
         this.#connection,
-        { startLsn, stopLsn, server: this.server, fileMode: this.fileMode },
+        { startLsn, stopLsn, timeline: startTimeline, server: this.server, fileMode: this.fileMode },
         receiver,
       );
     }

@@ -5,8 +5,8 @@
 import { ConvoyError } from '../errors.js';
 import { MAX_HISTORY_FILE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
-import { neededSegments } from '../pgdata/backup-wal.js';
-import { isHistoryFileName } from '../pgdata/wal-names.js';
+import { firstMissingSegment, neededSegments, segmentNumbersOf } from '../pgdata/backup-wal.js';
+import { isHistoryFileName, walSegmentName } from '../pgdata/wal-names.js';
 import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { SourceServer, StopReceiver } from './source.js';
@@ -25,6 +25,7 @@ export function walGone(segment: string): ConvoyError {
 export interface WalToSend {
   readonly startLsn: Lsn;
   readonly stopLsn: Lsn;
+  readonly timeline: number;
   readonly server: SourceServer;
   readonly fileMode: number;
 }
@@ -40,8 +41,12 @@ export async function sendWal(
   const names = (await connection.query("SELECT pg_catalog.pg_ls_dir('pg_wal', true, false)")).map(
     ([name]) => name ?? '',
   );
-  const members = new StopMembers(receiver, true, server.walSegmentBytes);
-  for (const name of neededSegments(names, { ...wal, segmentBytes: server.walSegmentBytes })) {
+  const members = new StopMembers(receiver, {
+    includeWal: true,
+    segmentBytes: server.walSegmentBytes,
+    startLsn: wal.startLsn,
+  });
+  for (const name of segmentsToRead(names, wal)) {
     const path = `pg_wal/${name}`;
     const rows = new WholeFileRows(members, () => {
       members.begin({ name: path, type: 'file', size: server.walSegmentBytes, mode, mtime, linkName: '' });
@@ -65,7 +70,17 @@ export async function sendWal(
     members.end();
     sendEmpty(members, name, { mode, mtime });
   }
-  members.finishWal(wal);
+  members.finishWal(wal.stopLsn);
+}
+
+/** @throws ConvoyError `wal_missing` naming the first one that is gone */
+function segmentsToRead(names: readonly string[], { server, timeline, ...range }: WalToSend): string[] {
+  const segmentBytes = server.walSegmentBytes;
+  const wal = { ...range, segmentBytes };
+  const needed = neededSegments(names, wal);
+  const segmentNumber = firstMissingSegment(segmentNumbersOf(needed, segmentBytes), wal);
+  if (segmentNumber === undefined) return needed;
+  throw walGone(walSegmentName({ timeline, segmentNumber }, segmentBytes));
 }
 
 function sendEmpty(

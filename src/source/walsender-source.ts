@@ -126,7 +126,11 @@ export class WalsenderSource implements BackupSource {
   async stop(options: StopOptions, receiver: StopReceiver): Promise<StoppedBackup> {
     const { startLsn, backupLabel } = this.#requireStart();
     await this.#watch.end();
-    const members = new StopMembers(receiver, options.includeWal, this.server.walSegmentBytes);
+    const members = new StopMembers(receiver, {
+      includeWal: options.includeWal,
+      segmentBytes: this.server.walSegmentBytes,
+      startLsn,
+    });
     const tar = new TarMemberReader(members);
     const command = formatReplicationCommand({
       kind: 'stop_backup',
@@ -137,7 +141,7 @@ export class WalsenderSource implements BackupSource {
     const [position] = await this.#connection.run(command, { copy: (piece) => tar.push(piece) });
     tar.finish();
     const stop = decodePosition(onlyRow(position));
-    members.finish({ startLsn, stopLsn: stop.lsn });
+    members.finish(stop.lsn);
     return { stopLsn: stop.lsn, stopTimeline: stop.timeline, backupLabel };
   }
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Lsn } from '../../src/lsn.js';
 import { StopMembers } from '../../src/source/stop-members.js';
+import { walSegmentName } from '../../src/pgdata/wal-names.js';
 import type { TarHeader } from '../../src/tar/tar-header.js';
 
 const SEGMENT_BYTES = 1024 * 1024;
@@ -36,14 +37,13 @@ function receive(
   const received: string[] = [];
   const members = new StopMembers(
     { begin: ({ path }) => received.push(path), data: () => undefined, end: () => received.push('end') },
-    includeWal,
-    SEGMENT_BYTES,
+    { includeWal, segmentBytes: SEGMENT_BYTES, startLsn: BigInt(startLsn) as Lsn },
   );
   for (const header of headers) {
     members.begin(header);
     members.end();
   }
-  members.finish({ startLsn: BigInt(startLsn) as Lsn, stopLsn: BigInt(stopLsn) as Lsn });
+  members.finish(BigInt(stopLsn) as Lsn);
   return received.filter((path) => path !== 'end');
 }
 
@@ -66,8 +66,13 @@ describe('received', () => {
     assert.deepEqual(receive([CONTROL], { includeWal: false }), ['global/pg_control']);
   });
 
-  test('segments before and after those that are needed', () => {
-    receive([CONTROL, ...segment(31), ...WAL, ...segment(35)]);
+  test('a segment from more than one timeline', () => {
+    const other = '00000002' + '0'.repeat(8) + '00000021';
+    const twice = [
+      member(`pg_wal/${other}`, SEGMENT_BYTES),
+      member(`pg_wal/archive_status/${other}.done`, 0),
+    ];
+    receive([CONTROL, ...segment(32), ...segment(33), ...twice, ...segment(34)]);
   });
 
   test('no segment past the one that the end lies behind', () => {
@@ -103,6 +108,14 @@ describe('refused', () => {
     ['pg_control as a link', [member('global/pg_control', 0, { type: 'link', linkName: '/etc/passwd' })]],
     ['pg_control as a directory', [member('global/pg_control', 0, { type: 'directory' })]],
     ['a segment twice', [CONTROL, ...segment(32), ...segment(32)]],
+    ['a segment from before the start', [CONTROL, ...segment(31), ...WAL]],
+    ['segments out of order', [CONTROL, ...segment(32), ...segment(33), ...segment(32)]],
+    [
+      'a segment after history files',
+      [CONTROL, ...segment(32), member('pg_wal/00000002.history', 42), ...segment(33)],
+    ],
+    ['a status file of another file', [CONTROL, ...segment(32), ...segment(32).slice(1)]],
+    ['a status file without its file', [CONTROL, ...segment(32).slice(1)]],
     ['a short segment', [CONTROL, member(`pg_wal/${NAME}`, SEGMENT_BYTES - 1)]],
     ['a segment of another size', [CONTROL, member(`pg_wal/${NAME}`, 16 * SEGMENT_BYTES)]],
     [
@@ -159,12 +172,43 @@ describe('refused', () => {
     const before = performance.now();
     const members = new StopMembers(
       { begin: () => {}, data: () => undefined, end: () => {} },
-      true,
-      SEGMENT_BYTES,
+      { includeWal: true, segmentBytes: SEGMENT_BYTES, startLsn: 40n as Lsn },
     );
     members.begin(CONTROL);
-    const stopLsn = 0xffff_ffff_ffff_ffffn as Lsn;
-    assert.throws(() => members.finish({ startLsn: 40n as Lsn, stopLsn }), { code: 'wal_missing' });
+    assert.throws(() => members.finish(0xffff_ffff_ffff_ffffn as Lsn), { code: 'wal_missing' });
     assert.ok(performance.now() - before < 100);
+  });
+
+  test('WAL from after the end', () => {
+    assert.throws(() => receive([CONTROL, ...WAL, ...segment(35)]), {
+      code: 'untrusted_peer',
+      message: /from after the end of the backup/,
+    });
+  });
+
+  test('WAL without end', () => {
+    const segmentBytes = 1024 * 1024 * 1024;
+    const members = new StopMembers(
+      { begin: () => {}, data: () => undefined, end: () => {} },
+      { includeWal: true, segmentBytes, startLsn: 0n as Lsn },
+    );
+    let sent = 0;
+    assert.throws(() => {
+      for (; sent <= 100_000; sent += 1) {
+        const name = walSegmentName({ timeline: 1, segmentNumber: BigInt(sent) }, segmentBytes);
+        members.begin(member(`pg_wal/${name}`, segmentBytes));
+        members.end();
+      }
+    }, UNASKED);
+    // 64 TiB
+    assert.equal(sent, 65_536);
+  });
+
+  test('history files without end', () => {
+    const history = Array.from({ length: 10_001 }, (_, at) =>
+      member(`pg_wal/${at.toString(16).toUpperCase().padStart(8, '0')}.history`, 42),
+    );
+    receive([CONTROL, ...WAL, ...history.slice(1)]);
+    assert.throws(() => receive([CONTROL, ...WAL, ...history]), UNASKED);
   });
 });
