@@ -1,16 +1,15 @@
 /*
  * Checks the pages of one file while its bytes pass through a worker, in place where they lie in page memory (the
  * receive buffer does, without TLS), copied into it where they do not. A page that is split over two reads is put
- * together on the side. Suspects are read again later, each by its own range (sql-reader.ts).
+ * together on the side. Suspects are read again later (suspect-pages.ts).
  */
 import { PAGE_BYTES, SEGMENT_PAGES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
-import type { PageMemory } from '../pgdata/page-checksum.js';
+import type { BadPage, PageMemory } from '../pgdata/page-checksum.js';
 import type { ChecksummedSegment } from '../pgdata/page-verifier.js';
 
 export interface SuspectPage {
-  /** Block in the relation, as BadPage counts it. */
-  readonly block: number;
+  readonly page: BadPage;
   /** Where the page begins in the file; bytes. */
   readonly fileOffset: number;
 }
@@ -81,8 +80,8 @@ export class PageScan {
   #check(pages: Buffer): void {
     if (pages.length === 0) return;
     const firstBlock = this.#segmentBlock + this.#fileOffset / PAGE_BYTES;
-    for (const { block } of this.#memory.findBadPages(pages, { firstBlock, startLsn: this.#startLsn })) {
-      this.suspects.push({ block, fileOffset: (block - this.#segmentBlock) * PAGE_BYTES });
+    for (const page of this.#memory.findBadPages(pages, { firstBlock, startLsn: this.#startLsn })) {
+      this.suspects.push({ page, fileOffset: (page.block - this.#segmentBlock) * PAGE_BYTES });
     }
     this.#fileOffset += pages.length;
   }

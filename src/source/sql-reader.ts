@@ -4,7 +4,7 @@
  * suspect. Facts: pg_rewind's libpq_source.c, and sendFile in basebackup.c for the page check.
  */
 import { ConvoyError } from '../errors.js';
-import { PAGE_BYTES, READ_SILENCE_MS } from '../limits.js';
+import { READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { PageMemory } from '../pgdata/page-checksum.js';
 import { checksummedSegment, SegmentVerifier, verificationWarnings } from '../pgdata/page-verifier.js';
@@ -14,8 +14,9 @@ import type { ConnectionSettings } from '../wire/conninfo.js';
 import { assertSameServer, identifyOverSql, type ServerIdentity } from './server-identity.js';
 import { PageScan, type SuspectPage } from './page-scan.js';
 import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
-import { openSqlSession, readBytes } from './sql-session.js';
+import { openSqlSession } from './sql-session.js';
 import { readStatement } from './sql-statements.js';
+import { rereadSuspects } from './suspect-pages.js';
 
 /** One row of the COPY: rows of 128 KiB to 1 MiB are the fastest. */
 const CHUNK_BYTES = 512 * 1024;
@@ -33,7 +34,7 @@ export interface SqlReaderOptions {
 }
 
 /** What the reader needs of a connection. */
-export type ReaderConnection = Pick<ServerConnection, 'run' | 'query' | 'close' | 'destroy'>;
+export type ReaderConnection = Pick<ServerConnection, 'run' | 'close' | 'destroy'>;
 
 export class SqlReader implements FileReader {
   readonly #connection: ReaderConnection;
@@ -71,11 +72,9 @@ export class SqlReader implements FileReader {
   ): Promise<ReadResult> {
     const verifyFrom =
       options.verifyPageChecksums && this.#options.dataChecksums ? options.startLsn : undefined;
-    const rows = new FileRows(files, receiver, this.#options.fileMode, (file) => {
-      const segment = verifyFrom === undefined ? undefined : checksummedSegment(file.target);
-      if (segment === undefined || verifyFrom === undefined) return undefined;
-      return new PageScan(this.#memory, this.#memory.buffer(1), segment, verifyFrom, file.range?.offset ?? 0);
-    });
+    const rows = new FileRows(files, receiver, this.#options.fileMode, (file) =>
+      verifyFrom === undefined ? undefined : this.#scanFrom(file, file.range?.offset ?? 0, verifyFrom),
+    );
     const reader = new ChunkRowReader(rows, CHUNK_BYTES);
     const statement = readStatement(files.map(rangeToRead), CHUNK_BYTES);
     await this.#connection.run(statement, {
@@ -95,23 +94,28 @@ export class SqlReader implements FileReader {
     this.#connection.destroy();
   }
 
-  /** Reads each suspect once more: it may have been read while the server was writing it. */
+  /** Undefined for a file whose pages have no checksums. */
+  #scanFrom(file: FileToRead, fileOffset: number, startLsn: Lsn): PageScan | undefined {
+    const segment = checksummedSegment(file.target);
+    if (segment === undefined) return undefined;
+    return new PageScan(this.#memory, this.#memory.buffer(1), segment, startLsn, fileOffset);
+  }
+
   async #recheck(
     suspects: ReadonlyMap<FileToRead, readonly SuspectPage[]>,
     startLsn: Lsn,
   ): Promise<ReadResult> {
     const warnings: string[] = [];
-    const page = this.#memory.buffer(1).subarray(0, PAGE_BYTES);
     for (const [file, pages] of suspects) {
       const verifier = new SegmentVerifier(this.#memory, { segmentNumber: 0 }, startLsn);
-      for (const { block, fileOffset } of pages) {
-        // oxlint-disable-next-line eslint/no-await-in-loop
-        const bytes = await readBytes(this.#connection, file.source, fileOffset, PAGE_BYTES);
-        // truncated or gone since: replay does the same
-        if (bytes?.length !== PAGE_BYTES) continue;
-        bytes.copy(page);
-        verifier.record(this.#memory.findBadPages(page, { firstBlock: block, startLsn }));
-      }
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await rereadSuspects(this.#connection, {
+        path: file.source,
+        suspects: pages,
+        chunkBytes: CHUNK_BYTES,
+        scanFrom: (fileOffset) => this.#scanFrom(file, fileOffset, startLsn),
+        onBad: (bad) => verifier.record(bad),
+      });
       warnings.push(...verificationWarnings(file.target, verifier.verification));
     }
     return { hasBadPages: warnings.length > 0, warnings };
