@@ -23,6 +23,8 @@ export interface SourceSetup {
   openReader(): Promise<FileReader>;
   /** The bytes of a listed file, read by other means. */
   contentOf(file: SourceFile): Promise<Buffer>;
+  /** A file of which one page is damaged; undefined where the server is only played. */
+  readonly damaged?: { readonly target: string; readonly block: number } | undefined;
   /** Ends the source's connection from the server's side. */
   dropConnection(): void | Promise<void>;
 }
@@ -100,7 +102,9 @@ export function sourceContract(name: string, prepare: (t: TestContext) => Promis
       const read = { startLsn: start.startLsn, verifyPageChecksums: true };
       const opened = await reader(t, setup);
       for (const tablespace of new Set(files.map((file) => file.tablespace))) {
-        const asked = files.filter((file) => file.tablespace === tablespace);
+        const asked = files.filter(
+          (file) => file.tablespace === tablespace && file.target !== setup.damaged?.target,
+        );
         const collector = new Collector();
         const result = await opened.read(asked, read, collector);
         assert.deepEqual(result, { hasBadPages: false, warnings: [] });
@@ -127,10 +131,60 @@ export function sourceContract(name: string, prepare: (t: TestContext) => Promis
       const setup = await started(t);
       const [first, second] = setup.files.filter((file) => file.tablespace === undefined);
       assert.ok(first !== undefined && second !== undefined);
-      const gone = { ...first, source: './base/1/4294967294', target: 'base/1/4294967294' };
+      const target = 'base/1/4294967294';
+      const gone = { ...first, source: first.source.replace(first.target, target), target };
       const collector = new Collector();
       await (await reader(t, setup)).read([first, gone, second], setup.read, collector);
       assert.deepEqual([...collector.content.keys()], [0, 2]);
+    });
+
+    test('a range of a file is that part of it, where ranges are read', async (t) => {
+      const setup = await started(t);
+      if (!setup.source.readsRanges) {
+        t.skip('this source reads whole files only');
+        return;
+      }
+      const [largest] = setup.files.toSorted((a, b) => b.size - a.size);
+      assert.ok(largest !== undefined);
+      const content = await setup.contentOf(largest);
+      const ranges = [
+        { offset: 0, length: 8192 },
+        { offset: 3 * 8192, length: 1024 * 1024 + 8192 },
+        { offset: largest.size - 8192, length: 8192 },
+      ];
+      const opened = await reader(t, setup);
+      for (const range of ranges) {
+        const collector = new Collector();
+        await opened.read([{ ...largest, range }], setup.read, collector);
+        const part = content.subarray(range.offset, range.offset + range.length);
+        assert.ok(collector.content.get(0)?.equals(part), `${range.length} bytes at ${range.offset}`);
+      }
+    });
+
+    test('a damaged page is named and copied as it is; without the check nothing is said', async (t) => {
+      const setup = await started(t);
+      const { damaged } = setup;
+      if (damaged === undefined) {
+        t.skip('the server is played');
+        return;
+      }
+      const file = setup.files.find(({ target }) => target === damaged.target);
+      assert.ok(file !== undefined);
+      const opened = await reader(t, setup);
+      for (const verifyPageChecksums of [true, false]) {
+        const collector = new Collector();
+        const result = await opened.read([file], { ...setup.read, verifyPageChecksums }, collector);
+        assert.equal(result.hasBadPages, verifyPageChecksums);
+        const text = result.warnings.join('\n');
+        const named = `checksum verification failed in file "`;
+        assert.equal(text.includes(named), verifyPageChecksums, text);
+        assert.equal(
+          text.includes(`${damaged.target}", block ${damaged.block}: `),
+          verifyPageChecksums,
+          text,
+        );
+        assert.ok(collector.content.get(0)?.equals(await setup.contentOf(file)));
+      }
     });
 
     test('a wait stops the reading', async (t) => {

@@ -1,6 +1,7 @@
 /*
- * pgconvoy's backup of an idle server beside pg_basebackup's: the same files, links, permissions and bytes, the same
- * manifest, but for what differs between any two backups.
+ * pgconvoy's backups of an idle server, over the parallel commands and over SQL, beside pg_basebackup's: the same files,
+ * links, permissions and bytes, the same manifest, but for what differs between any two backups. Over SQL permissions are
+ * those that the data directory has, since no function tells the others.
  */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
@@ -8,7 +9,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { cleanup, temporaryDirectory } from '../support/cleanup.js';
 import { readTree, type TreeEntry } from '../support/directory-tree.js';
-import { sql } from '../support/postgres.js';
+import { connect, sql } from '../support/postgres.js';
 import { requireTool, run } from '../support/tools.js';
 import { setStage, takeBackup, type Stage } from './stage.js';
 
@@ -18,9 +19,31 @@ const OWN_BYTES: ReadonlySet<string> = new Set(['backup_label', 'backup_manifest
 /** Each checkpoint writes it anew, with the same bytes. */
 const REWRITTEN = 'pg_logical/replorigin_checkpoint';
 
+const SOURCES = ['walsender', 'sql'] as const;
+
 interface ManifestEntry {
   readonly Path: string;
   readonly 'Last-Modified': string;
+}
+
+/** A tablespace that is a directory in pg_tblspc. */
+async function addInPlaceTablespace({ server }: Stage): Promise<void> {
+  const client = await connect(server);
+  await client.query('SET allow_in_place_tablespaces = on');
+  await client.query("CREATE TABLESPACE in_place LOCATION ''");
+  await client.query('CREATE TABLE near TABLESPACE in_place AS SELECT n FROM generate_series(1, 1000) n');
+  await client.query(
+    'CREATE UNLOGGED TABLE near_by TABLESPACE in_place AS SELECT n FROM generate_series(1, 9) n',
+  );
+  await client.end();
+}
+
+/** With the permissions that a backup over SQL gives. */
+function withModesOf(directoryMode: number, tree: Record<string, TreeEntry>): Record<string, TreeEntry> {
+  const modes = { file: directoryMode & 0o666, directory: directoryMode, link: 0o777 };
+  return Object.fromEntries(
+    Object.entries(tree).map(([name, entry]) => [name, { ...entry, mode: modes[entry.type].toString(8) }]),
+  );
 }
 
 async function addOddities({ server }: Stage): Promise<void> {
@@ -33,6 +56,8 @@ async function addOddities({ server }: Stage): Promise<void> {
     ['archive.sh', 0o755],
     ['read only', 0o400],
     ['ünïcödé "quoted"', 0o640],
+    [String.raw`it's a back\slash`, 0o600],
+    ['pgsql_tmp.conf', 0o600],
   ] as const) {
     const file = path.join(scripts, name);
     await fs.writeFile(file, name);
@@ -87,45 +112,54 @@ for (const initdbArguments of [[], ['--allow-group-access']]) {
       'CREATE UNLOGGED TABLE passing TABLESPACE space AS SELECT n FROM generate_series(1, 1000) n',
     );
     await addOddities(stage);
+    await addInPlaceTablespace(stage);
     const umask = process.umask(0o027);
     cleanup(t, () => void process.umask(umask));
+    const directoryMode = initdbArguments.length === 0 ? 0o700 : 0o750;
 
     for (const wal of ['fetch', 'none'] as const) {
       const root = await temporaryDirectory(t);
-      const options = (who: string): string[] => [
-        '-X',
-        wal,
-        '-T',
-        `${place}=${path.join(root, who, 'space')}`,
-      ];
-      for (const who of ['theirs', 'ours']) await fs.mkdir(path.join(root, who));
-      const flags = ['-D', path.join(root, 'theirs', 'data'), '-d', server.conninfo, '-c', 'fast', '-N'];
-      const theirs = await run(command, [...flags, ...options('theirs')]);
+      const options = (who: string): string[] => {
+        const mapping = `${place}=${path.join(root, who, 'space')}`;
+        return ['-D', path.join(root, who, 'data'), '-X', wal, '-T', mapping];
+      };
+      for (const who of ['theirs', ...SOURCES]) await fs.mkdir(path.join(root, who));
+      const theirs = await run(command, ['-d', server.conninfo, '-c', 'fast', '-N', ...options('theirs')]);
       assert.equal(theirs.status, 0, theirs.stderr);
-      const ours = await takeBackup(serve, path.join(root, 'ours', 'data'), options('ours'));
-      assert.equal(ours.status, 0, ours.stderr);
-
-      for (const part of ['data', 'space']) {
+      for (const source of SOURCES) {
+        const address = source === 'sql' ? server : serve;
+        const env = source === 'sql' ? { PGUSER: server.user, PGPASSWORD: server.password } : {};
+        const flags = [...options(source), `--source=${source}`];
+        const ours = await takeBackup(address, path.join(root, source, 'data'), flags, env);
+        assert.equal(ours.status, 0, ours.stderr);
+        for (const part of ['data', 'space']) {
+          const expected = comparable(await treeOf(root, 'theirs', part));
+          const actual = comparable(await treeOf(root, source, part));
+          const isOverSql = source === 'sql';
+          assert.deepEqual(actual, isOverSql ? withModesOf(directoryMode, expected) : expected, part);
+        }
         const [expected, actual] = await Promise.all(
-          ['theirs', 'ours'].map(async (who) => {
-            const tree = await readTree(path.join(root, who, part));
-            return [...tree].map(([name, entry]) => {
-              const content =
-                entry.type === 'link' ? path.relative(path.join(root, who), entry.content) : entry.content;
-              return [name, { ...entry, content }] as const;
-            });
-          }),
+          ['theirs', source].map((who) => readManifest(path.join(root, who, 'data'))),
         );
-        assert.deepEqual(comparable(new Map(actual)), comparable(new Map(expected)), part);
+        assert.deepEqual(
+          comparableManifest(actual ?? new Map()),
+          comparableManifest(expected ?? new Map()),
+          `${source}, -X ${wal}`,
+        );
       }
-      const [expected, actual] = await Promise.all(
-        ['theirs', 'ours'].map((who) => readManifest(path.join(root, who, 'data'))),
-      );
-      assert.deepEqual(
-        comparableManifest(actual ?? new Map()),
-        comparableManifest(expected ?? new Map()),
-        wal,
-      );
     }
   });
+}
+
+/** Links are shown relative to the backup that they belong to. */
+async function treeOf(root: string, who: string, part: string): Promise<Map<string, TreeEntry>> {
+  const tree = await readTree(path.join(root, who, part));
+  return new Map(
+    [...tree].map(([name, entry]) => [
+      name,
+      entry.type === 'link'
+        ? { ...entry, content: path.relative(path.join(root, who), entry.content) }
+        : entry,
+    ]),
+  );
 }
