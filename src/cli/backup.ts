@@ -1,125 +1,49 @@
 /* `pgconvoy backup`: pg_basebackup's options, resolved into BackupOptions, and the exit status. */
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { backup } from '../coordinator/backup.js';
 import type { BackupEvents, BackupOptions, TargetOptions } from '../coordinator/backup-options.js';
-import type { ChecksumAlgorithm } from '../checksum.js';
 import { ConvoyError } from '../errors.js';
-import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
-import type { TablespaceMapping } from '../target/tablespace-mapping.js';
+import { addBackupOptions, type BackupFlags } from './backup-flags.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
-import { connectionFrom, type ConnectionFlags, addConnectionOptions } from './connection-options.js';
+import { connectionFrom } from './connection-options.js';
+import { refuseContradictions } from './contradictions.js';
 import { printDetail, printError, printWarning } from './messages.js';
-import {
-  canonical,
-  parseCheckpoint,
-  parseJobs,
-  defaultJobs,
-  parseManifestChecksums,
-  parseMaxRate,
-  parseTablespaceMapping,
-  parseWalDirectory,
-  parseWalMethod,
-} from './option-values.js';
+import { canonical, parseWalDirectory } from './option-values.js';
 import { createProgressDisplay } from './progress-display.js';
 
 /** A label is one line of at most this (MAXPGPATH, do_pg_backup_start). */
 const MAX_LABEL_BYTES = 1024;
 
-interface BackupFlags extends ConnectionFlags {
-  readonly pgdata?: string;
-  readonly target: 'client' | 'blackhole';
-  readonly source: SourceChoice;
-  readonly jobs: number;
-  readonly maxRate?: number;
-  readonly tablespaceMapping?: readonly TablespaceMapping[];
-  readonly waldir?: string;
-  readonly walMethod: 'fetch' | 'none';
-  readonly writeRecoveryConf?: boolean;
-  readonly checkpoint: boolean;
-  readonly label: string;
-  readonly clean: boolean;
-  readonly sync: boolean;
-  readonly progress?: boolean;
-  readonly verbose?: boolean;
-  readonly manifest: boolean;
-  readonly manifestChecksums?: ChecksumAlgorithm;
-  readonly verifyChecksums: boolean;
-}
-
 export function backupCommand(): Command {
   const command = new Command('backup')
     .description('take a base backup of a running PostgreSQL server over several connections at once')
-    .optionsGroup('Options controlling the output:')
-    .option('-D, --pgdata <directory>', 'receive base backup into directory')
-    .addOption(
-      new Option(
-        '-t, --target <target>',
-        'where the backup goes: "client", or "blackhole" to read and keep nothing',
-      )
-        .choices(['client', 'blackhole'])
-        .default('client'),
-    )
-    .option(
-      '-r, --max-rate <rate>',
-      'maximum transfer rate of the whole backup (in kB/s, or use suffix "k" or "M")',
-      parseMaxRate,
-    )
-    .option('-R, --write-recovery-conf', 'write configuration for replication')
-    .option(
-      '-T, --tablespace-mapping <olddir=newdir>',
-      'relocate tablespace in OLDDIR to NEWDIR',
-      (text: string, all: readonly TablespaceMapping[] | undefined) => [
-        ...(all ?? []),
-        parseTablespaceMapping(text),
-      ],
-    )
-    .option('--waldir <waldir>', 'location for the write-ahead log directory')
-    .addOption(
-      new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')
-        .argParser(parseWalMethod)
-        .default('fetch'),
-    )
-    .optionsGroup('General options:')
-    .option('-j, --jobs <n>', 'copy over this many connections at once', parseJobs, defaultJobs())
-    .addOption(
-      new Option('-c, --checkpoint <fast|spread>', 'set fast or spread checkpointing')
-        .argParser(parseCheckpoint)
-        .default(false, 'spread'),
-    )
-    .addOption(
-      new Option('--source <kind>', 'read through the parallel backup commands or plain SQL')
-        .choices(SOURCE_CHOICES)
-        .default('auto'),
-    )
-    .option('-l, --label <label>', 'set backup label', 'pgconvoy base backup')
-    .option('-n, --no-clean', 'do not clean up after errors')
-    .option('-N, --no-sync', 'do not wait for changes to be written safely to disk')
-    .option('-P, --progress', 'show progress information')
-    .option('-v, --verbose', 'output verbose messages')
-    .option(
-      '--manifest-checksums <algorithm>',
-      'use algorithm for manifest checksums (default: CRC32C)',
-      parseManifestChecksums,
-    )
-    .option('--no-manifest', 'suppress generation of backup manifest')
-    .option('--no-verify-checksums', 'do not verify checksums')
-    .allowExcessArguments(false)
     .action(runBackup);
-  return addConnectionOptions(command);
+  return addBackupOptions(command);
 }
 
 async function runBackup(flags: BackupFlags): Promise<void> {
+  refuseContradictions(flags);
   const options = await resolveOptions(flags);
   // as pg_basebackup: what is written belongs to its owner alone, but where the server's own files do not
   process.umask(0o077);
-  const display = flags.progress === true ? createProgressDisplay(process.stderr) : undefined;
+  const display =
+    flags.progress === undefined
+      ? undefined
+      : createProgressDisplay(process.stderr, flags.progress === 'json');
   const events: BackupEvents = {
-    notice: printDetail,
-    detail: (message) => {
-      if (flags.verbose === true) printDetail(message);
+    notice(message) {
+      display?.clear();
+      printDetail(message);
     },
-    warning: printWarning,
+    detail(message) {
+      if (flags.verbose === true) this.notice(message);
+    },
+    warning(message) {
+      display?.clear();
+      printWarning(message);
+    },
+    phaseStarted: (phase) => display?.phase(phase),
     copyStarted: (totals, read) => display?.start(totals, read),
     copyEnded: () => display?.stop(),
   };
@@ -137,19 +61,8 @@ async function runBackup(flags: BackupFlags): Promise<void> {
   }
 }
 
-/** After pg_basebackup's checks of -D, -t and -T, with its words. */
-function resolveTarget(flags: BackupFlags): TargetOptions {
-  const { pgdata, target, tablespaceMapping = [], waldir, writeRecoveryConf } = flags;
-  if (target === 'blackhole') {
-    if (pgdata !== undefined)
-      throw new ConvoyError('usage', 'cannot specify both output directory and backup target');
-    if (waldir !== undefined)
-      throw new ConvoyError('usage', 'WAL directory location cannot be specified along with a backup target');
-    if (writeRecoveryConf === true)
-      throw new ConvoyError('usage', 'recovery configuration cannot be written when a backup target is used');
-    return { kind: 'blackhole' };
-  }
-  if (pgdata === undefined) throw new ConvoyError('usage', 'must specify output directory or backup target');
+function resolveTarget({ pgdata, tablespaceMapping = [], waldir }: BackupFlags): TargetOptions {
+  if (pgdata === undefined) return { kind: 'blackhole' };
   if (pgdata === '' || pgdata === '-') {
     throw new ConvoyError('usage', `cannot write to "${pgdata}": option -D needs a directory`);
   }
@@ -162,9 +75,6 @@ function resolveTarget(flags: BackupFlags): TargetOptions {
 }
 
 async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
-  if (!flags.manifest && flags.manifestChecksums !== undefined) {
-    throw new ConvoyError('usage', '--no-manifest and --manifest-checksums are incompatible options');
-  }
   if (/[\r\n]/.test(flags.label) || Buffer.byteLength(flags.label) > MAX_LABEL_BYTES) {
     throw new ConvoyError('usage', `option -l: a label is one line of at most ${MAX_LABEL_BYTES} bytes`);
   }
@@ -176,14 +86,17 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
     askPassword,
     target,
     jobs: flags.jobs,
+    maxRetries: flags.maxRetries,
     label: flags.label,
     fastCheckpoint: flags.checkpoint,
     wal: flags.walMethod,
     manifestChecksums: flags.manifest ? (flags.manifestChecksums ?? 'CRC32C') : undefined,
+    encodeManifestPaths: flags.manifestForceEncode === true,
     verifyPageChecksums: flags.verifyChecksums,
     maxRateBytesPerSecond: flags.maxRate,
     recoveryConf: flags.writeRecoveryConf === true ? { primaryConninfo } : undefined,
     sync: flags.sync,
+    syncMethod: flags.syncMethod,
     keepOnFailure: !flags.clean,
   };
 }

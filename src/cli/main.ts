@@ -9,6 +9,7 @@ import { asConvoyError } from '../errors.js';
 import { backupCommand } from './backup.js';
 import { checkCommand } from './check.js';
 import { demoCommand } from './demo.js';
+import { HELP_STYLE } from './help-style.js';
 import { printError, printHint } from './messages.js';
 import { serveCommand } from './serve.js';
 
@@ -21,13 +22,18 @@ function version(): string {
 function buildProgram(): Command {
   const program = new Command('pgconvoy')
     .description('parallel physical backups of PostgreSQL over its own protocol')
-    .version(version(), '-V, --version', 'output version information, then exit')
     .addCommand(backupCommand())
     .addCommand(checkCommand())
     .addCommand(serveCommand())
     .addCommand(demoCommand());
   for (const command of [program, ...program.commands]) {
     command
+      .optionsGroup(command === program ? 'Options:' : 'General options:')
+      .version(version(), '-V, --version', 'output version information, then exit')
+      .usage(command === program ? 'COMMAND [OPTION]...' : '[OPTION]...')
+      .configureHelp(HELP_STYLE)
+      // -Pv is -P -v
+      .combineFlagAndOptionalValue(false)
       .helpOption('-?, --help', 'show this help, then exit')
       .exitOverride()
       .configureOutput({ outputError: () => {} });
@@ -54,14 +60,35 @@ function reportUsage(error: CommanderError, program: Command): number {
   if (error.exitCode === 0) return 0;
   // "(outputHelp)": no command was given and the help has been shown
   if (error.code !== 'commander.help') {
-    printError(error.message.replace(/^error: /, ''));
+    printError(usageMessage(error, program));
     printHint(helpHint(program));
   }
   return 1;
 }
 
+/** What is wrong with the command line, in the words of getopt_long and PostgreSQL's programs. */
+function usageMessage({ code, message }: CommanderError, program: Command): string {
+  const [, named = ''] = /'([^']*)'/.exec(message) ?? [];
+  switch (code) {
+    case 'commander.unknownOption':
+      return named.startsWith('--')
+        ? `unrecognized option '${named}'`
+        : `invalid option -- '${named.slice(1)}'`;
+    case 'commander.optionMissingArgument':
+      return `option '${named.replace(/ .*$/, '').replace(/,$/, '')}' requires an argument`;
+    case 'commander.excessArguments':
+      return `too many command-line arguments (first is "${commandOf(program)?.args[0] ?? ''}")`;
+    default:
+      return message.replace(/^error: /, '');
+  }
+}
+
+function commandOf(program: Command): Command | undefined {
+  return program.commands.find((command) => command.name() === process.argv[2]);
+}
+
 function helpHint(program: Command): string {
-  const name = program.commands.find((command) => command.name() === process.argv[2])?.name();
+  const name = commandOf(program)?.name();
   return `try "${['pgconvoy', name, '--help'].filter((word) => word !== undefined).join(' ')}" for more information`;
 }
 

@@ -5,8 +5,9 @@
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { CHECKSUM_ALGORITHMS, parseChecksumAlgorithm, type ChecksumAlgorithm } from '../checksum.js';
-
+import type { SyncMethod } from '../coordinator/backup-options.js';
 import { ConvoyError } from '../errors.js';
+import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 
 function usage(message: string, hint?: string): ConvoyError {
@@ -98,6 +99,45 @@ export function parseManifestChecksums(text: string): ChecksumAlgorithm {
   if (algorithm !== undefined) return algorithm;
   throw usage(`unrecognized checksum algorithm: "${text}"`, `one of ${CHECKSUM_ALGORITHMS.join(', ')}`);
 }
+
+export type BackupTargetName = 'client' | 'blackhole';
+
+/** -t TARGET[:DETAIL], with the words of the server's basebackup_target.c. */
+export function parseBackupTarget(text: string): BackupTargetName {
+  const [name = '', detail] = text.split(/:(.*)/s);
+  if (name === 'server') {
+    throw usage(
+      'backup target "server" is not supported: the files come to this machine, over several connections',
+      'run pgconvoy on the server, or take such a backup with pg_basebackup',
+    );
+  }
+  if (name !== 'client' && name !== 'blackhole') throw usage(`unrecognized target: "${name}"`);
+  if (detail !== undefined) throw usage(`target "${name}" does not accept a target detail`);
+  return name;
+}
+
+export function parseSourceChoice(text: string): SourceChoice {
+  const found = SOURCE_CHOICES.find((choice) => choice === text);
+  if (found !== undefined) return found;
+  throw usage(`invalid source "${text}", must be "auto", "walsender", or "sql"`);
+}
+
+/** parse_sync_method. */
+export function parseSyncMethod(text: string): SyncMethod {
+  if (text === 'fsync' || text === 'syncfs') return text;
+  throw usage(`unrecognized sync method: ${text}`);
+}
+
+/** -P, for people, or --progress=json. */
+export function parseProgress(text: string | undefined): 'text' | 'json' {
+  if (text === undefined) return 'text';
+  if (text === 'json') return text;
+  throw usage(`invalid progress style "${text}", must be "json"`);
+}
+
+const MAX_RETRIES = 1000;
+
+export const parseMaxRetries = parseInteger('--max-retries', 0, MAX_RETRIES);
 
 const MAX_JOBS = 512;
 const DEFAULT_MAX_JOBS = 8;

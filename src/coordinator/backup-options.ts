@@ -18,6 +18,9 @@ export type TargetOptions =
   /** Everything is read and checked, nothing is written. */
   | { readonly kind: 'blackhole' };
 
+/** --sync-method: file by file, or whole file systems. */
+export type SyncMethod = 'fsync' | 'syncfs';
+
 /** -R: what a standby needs to find its server again. */
 export interface RecoveryConf {
   /** The connection string for a standby of this version; asked once the connection is open. */
@@ -32,19 +35,37 @@ export interface BackupOptions {
   readonly target: TargetOptions;
   /** Worker threads, each with a connection. */
   readonly jobs: number;
+  /** How often one task may be repeated on a new connection while the coordinator's own lives. */
+  readonly maxRetries: number;
   readonly label: string;
   readonly fastCheckpoint: boolean;
   readonly wal: 'fetch' | 'none';
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
+  /** All paths in hexadecimal. */
+  readonly encodeManifestPaths: boolean;
   readonly verifyPageChecksums: boolean;
   /** Undefined: no limit. */
   readonly maxRateBytesPerSecond: number | undefined;
   /** Makes the copy a standby of the server that it comes from. Undefined: nothing is written for that. */
   readonly recoveryConf: RecoveryConf | undefined;
   readonly sync: boolean;
+  readonly syncMethod: SyncMethod;
   /** Leave what was made when the backup fails. */
   readonly keepOnFailure: boolean;
+}
+
+/**
+ * What a backup does, in this order: opens the source, starts the backup (the checkpoint is in that), lists the files and
+ * makes the target's directories, copies, stops the backup (WAL is in that), makes all durable.
+ */
+export type BackupPhase = 'open' | 'start' | 'list' | 'copy' | 'stop' | 'sync';
+
+export interface PhaseFigures {
+  readonly phase: BackupPhase;
+  readonly seconds: number;
+  /** What was moved; undefined for phases that move nothing. */
+  readonly bytes?: number;
 }
 
 /** Takes what happens, as it happens. */
@@ -54,6 +75,7 @@ export interface BackupEvents {
   /** For -v, one line. */
   detail(message: string): void;
   warning(message: string): void;
+  phaseStarted(phase: BackupPhase): void;
   /** Files are being copied from now on; `read` tells how far it is. */
   copyStarted(totals: ProgressCount, read: () => ProgressCount): void;
   copyEnded(): void;

@@ -13,6 +13,7 @@ import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import { mapTablespaces } from '../target/tablespace-mapping.js';
+import { syncFileSystems } from '../target/sync-file-systems.js';
 import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
 import type { TargetOptions } from './backup-options.js';
 import { spaceNeeds } from './space-needs.js';
@@ -26,6 +27,7 @@ export interface PrepareOptions {
   readonly includeWal: boolean;
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
+  readonly encodeManifestPaths: boolean;
   /** For the end of postgresql.auto.conf; undefined: the backup is no standby. */
   readonly recoverySettings: string | undefined;
 }
@@ -50,7 +52,7 @@ export class BackupTarget {
   /** Makes all directories and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
   prepare(options: PrepareOptions): TargetSpec {
     if (this.#options.kind === 'blackhole') return this.#spec;
-    const { server, tablespaces, list, includeWal, manifestChecksums: algorithm, recoverySettings } = options;
+    const { server, tablespaces, list, includeWal, recoverySettings } = options;
     const { directory, tablespaceMappings, walDirectory } = this.#options;
     const spec: DirectoryTargetSpec = {
       kind: 'directory',
@@ -67,6 +69,7 @@ export class BackupTarget {
     this.#directory.prepare(server.directoryMode, list.directories);
     // as the server's own files: the group may read them where it may read the directory
     this.#fileMode = server.directoryMode & 0o666;
+    const { manifestChecksums: algorithm, encodeManifestPaths: encodePaths } = options;
     if (algorithm !== undefined) {
       const { major, systemIdentifier } = server;
       const version = manifestVersionOf(major);
@@ -75,6 +78,7 @@ export class BackupTarget {
         version,
         systemIdentifier,
         algorithm,
+        encodePaths,
         mode: this.#fileMode,
       });
     }
@@ -119,6 +123,11 @@ export class BackupTarget {
     if (spec.kind !== 'directory') return;
     await syncFiles(paths.map((path) => resolveInDirectory(spec, path)));
     this.#directory?.syncDirectories();
+  }
+
+  /** Makes all that was written durable, files and directories, file system by file system. */
+  async syncFileSystems(): Promise<void> {
+    await syncFileSystems(this.directories.map(({ directory }) => directory));
   }
 
   /** The manifest gets its name, last of all: the backup is complete. */

@@ -16,9 +16,11 @@ import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { openTarget } from '../target/open-target.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
+import { refuseWithoutSyncfs } from '../target/sync-file-systems.js';
 import type { TargetSpec } from '../target/target.js';
 import type { BackupEvents, BackupOptions, BackupReport, RecoveryConf } from './backup-options.js';
 import { BackupTarget } from './backup-target.js';
+import { PhaseClock } from './phase-clock.js';
 import { StopFiles } from './stop-files.js';
 import { WorkerPool, type CopiedOutcome } from './worker-pool.js';
 
@@ -35,23 +37,28 @@ export async function backup(
 ): Promise<BackupReport> {
   const target = new BackupTarget(options.target, (message) => events.warning(message));
   signal.throwIfAborted();
-  const { askPassword, source: choice, jobs } = options;
+  if (options.sync && options.syncMethod === 'syncfs') await refuseWithoutSyncfs();
+  const { askPassword, source: choice, jobs, maxRetries } = options;
   // the threads start while the connection is opened and the server starts the backup
-  const pool = new WorkerPool(jobs);
-  const opened = await openSource(options.connection, {
-    choice,
-    jobs,
-    includeWal: options.wal === 'fetch',
-    askPassword,
-    onNotice: (message, severity) =>
-      severity === 'NOTICE' ? events.notice(message) : events.warning(message),
-    signal,
-  }).catch(async (error: unknown) => {
+  const pool = new WorkerPool(jobs, maxRetries);
+  const clock = new PhaseClock((phase) => events.phaseStarted(phase));
+  const opening = clock.time('open', () =>
+    openSource(options.connection, {
+      choice,
+      jobs,
+      includeWal: options.wal === 'fetch',
+      askPassword,
+      onNotice: (message, severity) =>
+        severity === 'NOTICE' ? events.notice(message) : events.warning(message),
+      signal,
+    }),
+  );
+  const opened = await opening.catch(async (error: unknown) => {
     await pool.stop();
     throw signal.aborted ? asConvoyError(signal.reason, 'cancelled') : error;
   });
   if (opened.reason !== undefined) events.notice(opened.reason);
-  const run = new BackupRun(options, events, opened, target, pool);
+  const run = new BackupRun(options, events, opened, target, pool, clock);
   return await run.complete(signal);
 }
 
@@ -63,6 +70,7 @@ class BackupRun {
   readonly #counters = new ProgressCounters();
   readonly #rateBudget: RateBudget = createRateBudget();
   readonly #pool: WorkerPool;
+  readonly #clock: PhaseClock;
   /** Set once, by whatever ends the backup early. */
   #failure: ConvoyError | undefined;
   #vanishedFiles = 0;
@@ -74,12 +82,14 @@ class BackupRun {
     opened: OpenedSource,
     target: BackupTarget,
     pool: WorkerPool,
+    clock: PhaseClock,
   ) {
     this.#options = options;
     this.#events = events;
     this.#opened = opened;
     this.#target = target;
     this.#pool = pool;
+    this.#clock = clock;
   }
 
   async complete(signal: AbortSignal): Promise<BackupReport> {
@@ -102,15 +112,16 @@ class BackupRun {
   }
 
   async #steps(): Promise<BackupReport> {
-    const started = await this.#start();
-    const list = await this.#opened.source.list();
+    const clock = this.#clock;
+    const started = await clock.time('start', () => this.#start());
+    const list = await clock.time('list', () => this.#opened.source.list());
     const tasks = this.#plan(list);
     const spec = this.#prepareTarget(started, list);
-    await this.#copy(started, spec, tasks, list);
+    await clock.time('copy', () => this.#copy(started, spec, tasks, list));
     const stopFiles = new StopFiles(this.#tools(spec));
-    const stopped = await this.#stop(started, stopFiles);
+    const stopped = await clock.time('stop', () => this.#stop(started, stopFiles));
     const written = this.#writeStopFiles(spec, list, stopped, stopFiles);
-    await this.#sync(list, written);
+    await clock.time('sync', () => this.#sync(list, written));
     this.#finish(started, stopped);
     return this.#report(started, stopped);
   }
@@ -132,7 +143,7 @@ class BackupRun {
   }
 
   #prepareTarget({ tablespaces }: StartedBackup, list: FileList): TargetSpec {
-    const { manifestChecksums, wal, recoveryConf } = this.#options;
+    const { manifestChecksums, encodeManifestPaths, wal, recoveryConf } = this.#options;
     const includeWal = wal === 'fetch';
     const { server } = this.#opened.source;
     this.#throwIfFailed();
@@ -143,6 +154,7 @@ class BackupRun {
       list,
       includeWal,
       manifestChecksums,
+      encodeManifestPaths,
       recoverySettings,
     });
   }
@@ -230,6 +242,10 @@ class BackupRun {
   async #sync(list: FileList, written: readonly string[]): Promise<void> {
     if (!this.#options.sync) return;
     this.#events.detail('syncing data to disk ...');
+    if (this.#options.syncMethod === 'syncfs') {
+      await this.#target.syncFileSystems();
+      return;
+    }
     const paths = [...list.files.map((file) => file.target), ...written];
     await this.#target.sync(paths, (absolute) => this.#pool.syncAll(absolute));
   }

@@ -15,10 +15,11 @@ import { asConvoyError, ConvoyError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
 /**
- * A task whose connection broke is tried again as often as this has entries, each time on a new connection: at once, then
- * after a moment, since a server that is out of connections or a proxy that restarts needs one.
+ * A task whose connection broke is tried again on a new one: at once, then after a moment that doubles, since a server that
+ * is out of connections or a proxy that restarts needs one.
  */
-const RETRY_DELAYS_MS = [0, 500, 1000] as const;
+const FIRST_RETRY_DELAY_MS = 500;
+const MAX_RETRY_DELAY_MS = 10_000;
 const SYNC_FILES_PER_TASK = 500;
 
 /** How long threads may take to end what they do when asked to; a file that is being synced takes its time. */
@@ -31,13 +32,19 @@ export class WorkerPool {
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
+  readonly #maxRetries: number;
   /** Calls that the threads have not answered yet. */
   readonly #running = new Set<Promise<CopyOutcome>>();
   #stopping: Promise<void> | undefined;
   #retries = 0;
 
-  /** Starts the threads; they are ready when the backup has started on the server. */
-  constructor(jobs: number) {
+  /**
+   * Starts the threads; they are ready when the backup has started on the server.
+   *
+   * @param maxRetries how often one task may be repeated
+   */
+  constructor(jobs: number, maxRetries: number) {
+    this.#maxRetries = maxRetries;
     // each job that waits listens
     setMaxListeners(0, this.#stopped.signal);
     const cancelChannel = `pgconvoy-${randomUUID()}`;
@@ -123,10 +130,10 @@ export class WorkerPool {
   async #copy(settings: CopySettings, task: CopyTask): Promise<CopiedOutcome> {
     const message = { kind: 'copy', settings, task: { files: task.files } } as const;
     for (let retry = 0; ; retry += 1) {
-      const outcome = await this.#run(message, retry < RETRY_DELAYS_MS.length);
+      const outcome = await this.#run(message, retry < this.#maxRetries);
       if (outcome.kind === 'copied') return outcome;
       this.#retries += 1;
-      await delay(RETRY_DELAYS_MS[retry], undefined, { signal: this.#stopped.signal });
+      await delay(retryDelayMs(retry), undefined, { signal: this.#stopped.signal });
     }
   }
 
@@ -147,4 +154,9 @@ export class WorkerPool {
         return assertNever(outcome);
     }
   }
+}
+
+/** @param retry counted from 0 */
+export function retryDelayMs(retry: number): number {
+  return retry === 0 ? 0 : Math.min(MAX_RETRY_DELAY_MS, FIRST_RETRY_DELAY_MS * 2 ** (retry - 1));
 }

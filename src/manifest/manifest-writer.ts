@@ -18,6 +18,8 @@ export interface ManifestOptions {
   readonly version: ManifestVersion;
   readonly systemIdentifier: bigint;
   readonly algorithm: ChecksumAlgorithm;
+  /** All paths in hexadecimal; PostgreSQL does that by itself with those that are not UTF-8, which no source lists. */
+  readonly encodePaths: boolean;
   /** Permission bits of the file. */
   readonly mode: number;
 }
@@ -46,13 +48,16 @@ export class ManifestWriter implements Disposable {
   }
 
   addFile(file: ManifestFile): void {
-    const { algorithm } = this.#options;
+    const { algorithm, encodePaths } = this.#options;
+    const path = encodePaths
+      ? `"Encoded-Path": "${Buffer.from(file.path).toString('hex')}"`
+      : `"Path": ${JSON.stringify(file.path)}`;
     const checksum =
       algorithm === 'NONE' ? '' : `, "Checksum-Algorithm": "${algorithm}", "Checksum": "${file.checksum}"`;
     const separator = this.#files === 0 ? '\n' : ',\n';
     this.#files += 1;
     this.#append(
-      `${separator}{ "Path": ${JSON.stringify(file.path)}, "Size": ${file.size}, ` +
+      `${separator}{ ${path}, "Size": ${file.size}, ` +
         `"Last-Modified": "${formatTime(file.mtime)}"${checksum} }`,
     );
   }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { describe, test } from 'node:test';
 import type { WriteStream } from 'node:tty';
-import { createProgressDisplay, describeProgress } from '../../src/cli/progress-display.js';
+import { createProgressDisplay } from '../../src/cli/progress-display.js';
+import { describeProgress } from '../../src/cli/progress-text.js';
 
 const MiB = 1024 * 1024;
 
@@ -28,7 +29,8 @@ describe('a line of progress', () => {
   for (const [done, total, bytesPerSecond, line] of cases) {
     test(line, () => {
       const count = ([bytes, files]: readonly [number, number]) => ({ bytes, files });
-      assert.equal(describeProgress(count(done), count(total), bytesPerSecond), line);
+      const progress = { done: count(done), total: count(total), bytesPerSecond };
+      assert.equal(describeProgress(progress), line);
     });
   }
 });
@@ -36,7 +38,7 @@ describe('a line of progress', () => {
 /** What a display writes to a stream that is, or is no terminal. */
 class Screen extends Writable {
   text = '';
-  readonly columns = 100;
+  columns = 100;
   readonly isTTY: boolean;
 
   constructor(isTTY: boolean) {
@@ -47,14 +49,6 @@ class Screen extends Writable {
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.text += chunk.toString();
     done();
-  }
-
-  cursorTo(): boolean {
-    return true;
-  }
-
-  clearLine(): boolean {
-    return true;
   }
 
   asStream(): WriteStream {
@@ -85,17 +79,91 @@ describe('a display', () => {
     );
   });
 
-  test('on a terminal draws a bar that fits', (t) => {
+  test('on a terminal draws a bar that fits, with fewer words where there is less room', (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    for (const [columns, shape] of [
+      [200, /^\[={20} {20}\] 51200\/102400 kB \(50%\), .* MB\/s, .* left, 5\/10 files$/],
+      [80, /^\[=+ +\] 51200\/102400 kB \(50%\), .* MB\/s, .* left, 5\/10 files$/],
+      [66, /^\[=+ +\] 51200\/102400 kB \(50%\), .* MB\/s, .* left$/],
+      [50, /^\[=+ +\] 51200\/102400 kB \(50%\), .* left$/],
+      [36, /^\[=+ +\] 51200\/102400 kB \(50%\)$/],
+      [20, /^\[=+ +\] 50%$/],
+      [10, /^50%$/],
+      [2, /^5$/],
+    ] as const) {
+      const screen = new Screen(true);
+      screen.columns = columns;
+      const display = createProgressDisplay(screen.asStream());
+      display.start({ bytes: 100 * MiB, files: 10 }, () => ({ bytes: 50 * MiB, files: 5 }));
+      t.mock.timers.tick(250);
+      display.stop();
+      assert.match(screen.text, /\n$/);
+      const drawn = screen.text.trimEnd().split('\r\u001B[J').slice(1);
+      assert.equal(drawn.length, 2);
+      for (const line of drawn) {
+        assert.match(line, shape);
+        assert.ok(line.length < columns, line);
+      }
+    }
+  });
+
+  test('on a terminal that is made narrower wipes the lines that the bar was folded into', (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     const screen = new Screen(true);
     const display = createProgressDisplay(screen.asStream());
-    display.start({ bytes: 100 * MiB, files: 10 }, () => ({ bytes: 50 * MiB, files: 5 }));
+    display.start({ bytes: 100 * MiB, files: 10 }, () => ({ bytes: 0, files: 0 }));
     t.mock.timers.tick(250);
+    const [, first = ''] = screen.text.split('\r\u001B[J');
+    screen.columns = 30;
+    screen.text = '';
+    t.mock.timers.tick(250);
+    const folds = Math.ceil(first.length / 30) - 1;
+    assert.ok(folds > 1, first);
+    assert.ok(screen.text.startsWith(`\u001B[${folds}A\r\u001B[J`), JSON.stringify(screen.text));
+    screen.columns = 200;
+    screen.text = '';
+    t.mock.timers.tick(250);
+    assert.match(screen.text, /^\r\u001B\[J\[ {40}\] 0\/102400 kB/);
     display.stop();
-    assert.match(screen.text, /\[=+ +\] 51200\/102400 kB \(50%\)/);
-    const bars = screen.text.match(/\[=* *\] [^[]* files/g) ?? [];
-    assert.ok(bars.length > 0);
-    for (const line of bars) assert.ok(line.length <= screen.columns, line);
+  });
+
+  test('on a terminal leaves its line to a message', (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const screen = new Screen(true);
+    const display = createProgressDisplay(screen.asStream());
+    display.clear();
+    assert.equal(screen.text, '');
+    display.start({ bytes: 1, files: 1 }, () => ({ bytes: 0, files: 0 }));
+    t.mock.timers.tick(250);
+    display.clear();
+    assert.match(screen.text, /\r\u001B\[J$/);
+    display.stop();
+    display.clear();
+    assert.match(screen.text, /files\n$/);
+  });
+
+  test('as JSON is an object a second, terminal or not', (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const screen = new Screen(true);
+    const display = createProgressDisplay(screen.asStream(), true);
+    display.phase('start');
+    display.phase('copy');
+    let bytes = 0;
+    display.start({ bytes: 2048, files: 2 }, () => ({ bytes, files: 0 }));
+    t.mock.timers.tick(1000);
+    bytes = 1024;
+    display.stop();
+    const [start, copy, first, last, ...rest] = screen.text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+    assert.deepEqual([start, copy, rest], [{ phase: 'start' }, { phase: 'copy' }, []]);
+    const fixed = { phase: 'copy', totalBytes: 2048, files: 0, totalFiles: 2 };
+    assert.deepEqual(first, { ...fixed, bytes: 0, bytesPerSecond: 0, secondsLeft: null });
+    const { bytesPerSecond, secondsLeft, ...others } = last ?? {};
+    assert.deepEqual(others, { ...fixed, bytes: 1024 });
+    assert.ok(Number(bytesPerSecond) > 0);
+    assert.equal(secondsLeft, Math.ceil(1024 / Number(bytesPerSecond)));
   });
 
   test('that was never started may be stopped', () => {

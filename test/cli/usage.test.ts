@@ -12,7 +12,32 @@ const HELP = 'pgconvoy: hint: try "pgconvoy backup --help" for more information'
 const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[] = [
   [[], 'must specify output directory or backup target', HELP],
   [['-D', '-'], 'cannot write to "-": option -D needs a directory', HELP],
-  [['-D', 'DIR', '--nonsense'], "unknown option '--nonsense'", HELP],
+  [['-D', 'DIR', '--nonsense'], "unrecognized option '--nonsense'", HELP],
+  [['-D', 'DIR', '-Q'], "invalid option -- 'Q'", HELP],
+  [['-D', 'DIR', '-l'], "option '-l' requires an argument", HELP],
+  [['-D', 'DIR', '-t', 'blackhole'], 'cannot specify both output directory and backup target', HELP],
+  [['-t', 'grey-hole:x'], 'unrecognized target: "grey-hole"', HELP],
+  [['-t', 'blackhole:x'], 'target "blackhole" does not accept a target detail', HELP],
+  [
+    ['-t', 'server:/backup'],
+    'backup target "server" is not supported: the files come to this machine, over several connections',
+    'pgconvoy: hint: run pgconvoy on the server, or take such a backup with pg_basebackup',
+    HELP,
+  ],
+  [['-D', 'DIR', '--source', 'x'], 'invalid source "x", must be "auto", "walsender", or "sql"', HELP],
+  [['-D', 'DIR', '--sync-method', 'x'], 'unrecognized sync method: x', HELP],
+  [['-D', 'DIR', '--progress=x'], 'invalid progress style "x", must be "json"', HELP],
+  [
+    ['-D', 'DIR', '-Pv', '--no-estimate-size'],
+    '--progress and --no-estimate-size are incompatible options',
+    HELP,
+  ],
+  [['-D', 'DIR', '--max-retries', '-1'], '--max-retries must be in range 0..1000', HELP],
+  [
+    ['-D', 'DIR', '--no-manifest', '--manifest-force-encode'],
+    '--no-manifest and --manifest-force-encode are incompatible options',
+    HELP,
+  ],
   [['-t', 'blackhole', '-R'], 'recovery configuration cannot be written when a backup target is used', HELP],
   [
     ['-t', 'blackhole', '--waldir', '/w'],
@@ -20,7 +45,7 @@ const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[]
     HELP,
   ],
   [['-D', 'DIR', '--waldir', 'wal'], 'WAL directory location must be an absolute path', HELP],
-  [['-D', 'DIR', 'extra'], "too many arguments for 'backup'. Expected 0 arguments but got 1.", HELP],
+  [['-D', 'DIR', 'extra'], 'too many command-line arguments (first is "extra")', HELP],
   [['-D', 'DIR', '-j', 'many'], 'invalid value "many" for option -j/--jobs', HELP],
   [
     ['-D', 'DIR', '-r', 'fast'],
@@ -125,9 +150,24 @@ describe('pgconvoy', { concurrency: 3 }, () => {
     });
   }
 
-  test('-V', async () => {
-    const result = await pgconvoy(['-V']);
-    assert.match(result.stdout, /^pgconvoy \d+\.\d+\.\d+\n$/);
-    assert.equal(result.status, 0);
+  for (const args of [['-V'], ['backup', '-V'], ['backup', '--version']]) {
+    test(args.join(' '), async () => {
+      const result = await pgconvoy(args);
+      assert.match(result.stdout, /^pgconvoy \d+\.\d+\.\d+\n$/);
+      assert.equal(result.status, 0);
+    });
+  }
+
+  test('the help of backup has the groups of pg_basebackup, and every line fits', async () => {
+    const { stdout } = await pgconvoy(['backup', '--help']);
+    const groups = [...stdout.matchAll(/^\S.*:$/gm)].map(([line]) => line);
+    assert.deepEqual(groups, ['Options controlling the output:', 'General options:', 'Connection options:']);
+    assert.deepEqual(
+      stdout.split('\n').filter((line) => line.length > 80),
+      [],
+    );
+    assert.match(stdout, /^ {2}-D, --pgdata=DIRECTORY\n {25}receive base backup into directory$/m);
+    assert.match(stdout, /^ {2}-l, --label=LABEL {6}set backup label /m);
+    assert.match(stdout, /^ {6}--waldir=WALDIR {4}location for the write-ahead log directory$/m);
   });
 });

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { before, test } from 'node:test';
 import { fileScope } from '../server/test-serve.js';
 import { verifyBackup } from '../support/restored.js';
+import { requireTool, run } from '../support/tools.js';
 import { pgconvoy } from '../support/pgconvoy.js';
 import {
   BACKUP_ENVIRONMENT,
@@ -37,6 +38,27 @@ for (const algorithm of ALGORITHMS) {
     await verifyBackup(t, target, 15);
   });
 }
+
+test('--manifest-force-encode writes paths as pg_basebackup does', async (t) => {
+  const target = await newTarget(t);
+  const result = await takeBackup(stage.serve, target, ['--manifest-force-encode']);
+  assert.equal(result.status, 0, result.stderr);
+  await verifyBackup(t, target, 15);
+  const command = requireTool(t, 'pg_basebackup');
+  if (command === undefined) return;
+  const theirs = await newTarget(t);
+  const args = ['-D', theirs, '-d', stage.server.conninfo, '-c', 'fast', '-N', '-X', 'none'];
+  const made = await run(command, [...args, '--manifest-force-encode']);
+  assert.equal(made.status, 0, made.stderr);
+  const [ours, expected] = await Promise.all(
+    [target, theirs].map(async (directory) => {
+      const manifest = await fs.readFile(path.join(directory, 'backup_manifest'), 'utf8');
+      assert.doesNotMatch(manifest, /"Path"/);
+      return new Set([...manifest.matchAll(/"Encoded-Path": "(\w+)"/g)].map(([, name]) => name));
+    }),
+  );
+  assert.deepEqual(ours, expected);
+});
 
 test('--no-manifest writes none', async (t) => {
   const target = await newTarget(t);
@@ -76,6 +98,14 @@ test('a backup is synced unless -N is given', async (t) => {
   assert.equal(synced.status, 0, synced.stderr);
   assert.match(synced.stderr, syncing);
   await verifyBackup(t, target, 15);
+  const whole = await newTarget(t);
+  const bySystem = backupArguments(stage.serve, whole, ['-v', '--sync-method=syncfs']);
+  const syncedWhole = await pgconvoy(['backup', ...bySystem.filter((arg) => arg !== '-N')], {
+    env: BACKUP_ENVIRONMENT,
+  });
+  assert.equal(syncedWhole.status, 0, syncedWhole.stderr);
+  assert.match(syncedWhole.stderr, syncing);
+  await verifyBackup(t, whole, 15);
   assert.doesNotMatch((await takeBackup(stage.serve, await newTarget(t), ['-v'])).stderr, syncing);
 });
 

@@ -33,7 +33,13 @@ interface ParsedManifest {
   }[];
 }
 
-const OPTIONS = { version: 1, systemIdentifier: 0n, algorithm: 'CRC32C', mode: 0o600 } as const;
+const OPTIONS = {
+  version: 1,
+  systemIdentifier: 0n,
+  algorithm: 'CRC32C',
+  encodePaths: false,
+  mode: 0o600,
+} as const;
 
 /** What the writer makes of this. */
 async function write(
@@ -176,6 +182,13 @@ describe('a manifest', () => {
       writer.finish([], false);
       assert.equal(statSync(path.join(nested, 'backup_manifest')).mode & 0o777, mode);
     }
+  });
+
+  test('may have all paths in hexadecimal', async (t) => {
+    const file = { path: 'ünï', size: 1, mtime: 0, checksum: '00000000' };
+    const text = await write(t, { encodePaths: true }, [file], []);
+    assert.ok(text.includes('{ "Encoded-Path": "c3bc6ec3af", "Size": 1, "Last-Modified"'), text);
+    assert.doesNotMatch(text, /"Path"/);
   });
 
   test('that is given up has no name of its own', async (t) => {

@@ -1,0 +1,38 @@
+/*
+ * Options of `pgconvoy backup` that do not go together: in the order and the words of main() of pg_basebackup.c, before
+ * anything else is done.
+ */
+import { ConvoyError } from '../errors.js';
+import type { BackupFlags } from './backup-flags.js';
+
+/** @throws ConvoyError `usage` */
+export function refuseContradictions(flags: BackupFlags): void {
+  const isDiscarded = flags.target !== 'client';
+  const rules: readonly (readonly [isBroken: boolean, message: string])[] = [
+    [flags.pgdata === undefined && !isDiscarded, 'must specify output directory or backup target'],
+    [flags.pgdata !== undefined && isDiscarded, 'cannot specify both output directory and backup target'],
+    [
+      flags.writeRecoveryConf === true && isDiscarded,
+      'recovery configuration cannot be written when a backup target is used',
+    ],
+    [
+      flags.waldir !== undefined && isDiscarded,
+      'WAL directory location cannot be specified along with a backup target',
+    ],
+    [flags.progress !== undefined && !flags.estimateSize, incompatible('--progress', '--no-estimate-size')],
+    [
+      !flags.manifest && flags.manifestChecksums !== undefined,
+      incompatible('--no-manifest', '--manifest-checksums'),
+    ],
+    [
+      !flags.manifest && flags.manifestForceEncode === true,
+      incompatible('--no-manifest', '--manifest-force-encode'),
+    ],
+  ];
+  const broken = rules.find(([isBroken]) => isBroken);
+  if (broken !== undefined) throw new ConvoyError('usage', broken[1]);
+}
+
+function incompatible(one: string, other: string): string {
+  return `${one} and ${other} are incompatible options`;
+}
