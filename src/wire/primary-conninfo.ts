@@ -57,6 +57,7 @@ export function primaryConninfo(
   const dbname = parseConnectionString(request.dbname ?? '').get('dbname') ?? '';
   const words: string[] = [];
   for (const keyword of CONNECTION_OPTIONS.keys()) {
+    if (keyword === 'target_session_attrs' && !knowsSession(given.text(keyword), serverMajor)) continue;
     if (NEVER_WRITTEN.has(keyword) || (KNOWN_SINCE[keyword] ?? 0) > serverMajor) continue;
     const asked = keyword === 'password' ? askedPassword : undefined;
     const value = asked ?? given.text(keyword) ?? defaults[keyword];
@@ -83,6 +84,11 @@ function defaultsOf(
     port: '5432',
     sslmode: resolveConnection(request).sslmode,
   };
+}
+
+/** Before 14 a standby's libpq asks for read-write sessions or for none in particular. */
+function knowsSession(wanted: string | undefined, serverMajor: number): boolean {
+  return serverMajor >= 14 || wanted === 'any' || wanted === 'read-write';
 }
 
 /** appendConnStrVal. */

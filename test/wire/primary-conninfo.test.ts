@@ -81,6 +81,13 @@ describe('a connection string for a standby', () => {
     assert.deepEqual(written(request, { serverMajor: 17 }).match(newer)?.length, 3);
   });
 
+  test('has all hosts, and what is asked of them in words that the standby knows', () => {
+    const request = { dbname: 'host=a,b port=1,2 target_session_attrs=prefer-standby' };
+    const hosts = " host='a,b' port='1,2' sslmode=prefer";
+    assert.ok(written(request).endsWith(`${hosts} target_session_attrs='prefer-standby'`), written(request));
+    assert.ok(written(request, { serverMajor: 13 }).endsWith(hosts));
+  });
+
   test('has the database from 17 on, where the connection string names one', () => {
     const request = { dbname: 'host=db dbname=app' };
     assert.match(written(request, { serverMajor: 17 }), / dbname=app$/);
