@@ -123,7 +123,7 @@ describe('a display', () => {
     screen.columns = 200;
     screen.text = '';
     t.mock.timers.tick(250);
-    assert.match(screen.text, /^\r\u001B\[J\[ {40}\] 0\/102400 kB/);
+    assert.ok(screen.text.startsWith(`\r\u001B[J[${' '.repeat(40)}] 0/102400 kB`), screen.text);
     display.stop();
   });
 
@@ -136,7 +136,7 @@ describe('a display', () => {
     display.start({ bytes: 1, files: 1 }, () => ({ bytes: 0, files: 0 }));
     t.mock.timers.tick(250);
     display.clear();
-    assert.match(screen.text, /\r\u001B\[J$/);
+    assert.ok(screen.text.endsWith('\r\u001B[J'), screen.text);
     display.stop();
     display.clear();
     assert.match(screen.text, /files\n$/);

@@ -57,7 +57,7 @@ test('--manifest-force-encode writes paths as pg_basebackup does', async (t) => 
       // base/1/: nothing changes there
       const names = [...manifest.matchAll(/"Encoded-Path": "(626173652f312f\w+)"/g)].map(([, name]) => name);
       assert.ok(names.length > 100, manifest.slice(0, 500));
-      return names.toSorted();
+      return new Set(names);
     }),
   );
   assert.deepEqual(ours, expected);
