@@ -3,7 +3,7 @@
  * parts, without reading it. Kept by the coordinator; a part is counted once its task has ended well.
  */
 import { type ChecksumAlgorithm, formatCrc32c, parseCrc32c } from '../checksum.js';
-import { combineCrc32c } from '../crc32c-combine.js';
+import { CRC32C } from '../crc-combine.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { CopyTask } from '../plan/plan.js';
 import type { CopiedPart } from './messages.js';
@@ -14,6 +14,8 @@ export function canCombine(algorithm: ChecksumAlgorithm): boolean {
 }
 
 interface OpenFile {
+  readonly slot: number;
+  readonly mtime: number;
   missing: number;
   readonly parts: CopiedPart[];
   hasVanished: boolean;
@@ -23,19 +25,33 @@ interface OpenFile {
 export type AssembledFile =
   | { readonly kind: 'complete'; readonly file: ManifestFile }
   /** It was gone for at least one part: what the others wrote is to be removed. */
-  | { readonly kind: 'vanished'; readonly path: string };
+  | ({ readonly kind: 'vanished' } & VanishedFile);
+
+export interface VanishedFile {
+  /** Relative to the data directory; tablespace files below pg_tblspc/<oid>/. */
+  readonly path: string;
+  /** Seconds since the epoch, as listed. */
+  readonly mtime: number;
+  /** As in CopyTask. */
+  readonly slot: number;
+}
 
 export class RangeAssembly {
   readonly #open = new Map<string, OpenFile>();
   readonly #cut = new Set<string>();
 
   constructor(tasks: readonly CopyTask[]) {
-    for (const file of tasks.flatMap((task) => task.files)) {
-      if (file.range === undefined) continue;
+    for (const { files, slot } of tasks) {
+      // a part is alone in its task
+      const [file] = files;
+      if (file?.range === undefined) continue;
       this.#cut.add(file.target);
       const open = this.#open.get(file.target);
-      if (open === undefined) this.#open.set(file.target, { missing: 1, parts: [], hasVanished: false });
-      else open.missing += 1;
+      if (open !== undefined) open.missing += 1;
+      else {
+        const { mtime } = file;
+        this.#open.set(file.target, { slot, mtime, missing: 1, parts: [], hasVanished: false });
+      }
     }
   }
 
@@ -61,7 +77,10 @@ export class RangeAssembly {
     open.missing -= 1;
     if (open.missing > 0) return undefined;
     this.#open.delete(path);
-    return open.hasVanished ? { kind: 'vanished', path } : { kind: 'complete', file: joinParts(open.parts) };
+    const { slot, mtime, hasVanished, parts } = open;
+    return hasVanished
+      ? { kind: 'vanished', path, slot, mtime }
+      : { kind: 'complete', file: joinParts(parts) };
   }
 }
 
@@ -74,7 +93,7 @@ function joinParts(parts: readonly CopiedPart[]): ManifestFile {
     return { path, mtime, checksum: '', size: parts.reduce((sum, part) => sum + part.size, 0) };
   let crc = parseCrc32c(first.checksum);
   for (const part of rest) {
-    crc = combineCrc32c(crc, parseCrc32c(part.checksum), part.size);
+    crc = CRC32C.combine(crc, parseCrc32c(part.checksum), part.size);
     size += part.size;
   }
   return { path, mtime, checksum: formatCrc32c(crc), size };
