@@ -7,11 +7,13 @@ import type { ChecksumAlgorithm } from '../checksum.js';
 import type { SyncMethod } from '../coordinator/backup-options.js';
 import type { SourceChoice } from '../source/open-source.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
+import { parseCompression, type RequestedCompression } from './compression-option.js';
 import { addConnectionOptions, type ConnectionFlags } from './connection-options.js';
 import {
   defaultJobs,
   parseBackupTarget,
   parseCheckpoint,
+  parseFormat,
   parseJobs,
   parseManifestChecksums,
   parseMaxRate,
@@ -21,6 +23,7 @@ import {
   parseSyncMethod,
   parseTablespaceMapping,
   parseWalMethod,
+  type BackupFormat,
   type BackupTargetName,
 } from './option-values.js';
 
@@ -28,6 +31,9 @@ const DEFAULT_MAX_RETRIES = 3;
 
 export interface BackupFlags extends ConnectionFlags {
   readonly pgdata?: string;
+  readonly format?: BackupFormat;
+  readonly gzip?: boolean;
+  readonly compress?: RequestedCompression;
   readonly target: BackupTargetName;
   readonly source: SourceChoice;
   readonly jobs: number;
@@ -59,7 +65,8 @@ export function addBackupOptions(command: Command): Command {
 
 function addOutputOptions(command: Command): void {
   command
-    .option('-D, --pgdata <directory>', 'receive base backup into directory')
+    .option('-D, --pgdata <directory>', 'receive base backup into directory, or "-" for standard output')
+    .option('-F, --format <p|t>', 'output format (plain (default), tar)', parseFormat)
     .option(
       '-r, --max-rate <rate>',
       'maximum transfer rate of the whole backup (in kB/s, or use suffix "k" or "M")',
@@ -84,6 +91,12 @@ function addOutputOptions(command: Command): void {
       new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')
         .argParser(parseWalMethod)
         .default('fetch'),
+    )
+    .option('-z, --gzip', 'compress tar output')
+    .option(
+      '-Z, --compress <[client-]method[:detail]>',
+      'compress tar output with gzip, lz4 or zstd, or not at all (none)',
+      parseCompression,
     );
 }
 

@@ -5,7 +5,9 @@ import { backup } from '../coordinator/backup.js';
 import type { BackupEvents, BackupOptions, TargetOptions } from '../coordinator/backup-options.js';
 import { ConvoyError } from '../errors.js';
 import { addBackupOptions, type BackupFlags } from './backup-flags.js';
+import { NO_COMPRESSION } from '../target/compression/compression.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
+import { requestedCompression } from './compression-option.js';
 import { connectionFrom } from './connection-options.js';
 import { refuseContradictions } from './contradictions.js';
 import { printDetail, printError, printWarning } from './messages.js';
@@ -61,16 +63,39 @@ async function runBackup(flags: BackupFlags): Promise<void> {
   }
 }
 
-function resolveTarget({ pgdata, tablespaceMapping = [], waldir }: BackupFlags): TargetOptions {
+function resolveTarget(flags: BackupFlags): TargetOptions {
+  const { pgdata, format, tablespaceMapping = [], waldir } = flags;
   if (pgdata === undefined) return { kind: 'blackhole' };
-  if (pgdata === '' || pgdata === '-') {
-    throw new ConvoyError('usage', `cannot write to "${pgdata}": option -D needs a directory`);
+  if (pgdata === '') throw new ConvoyError('usage', 'option -D needs a directory');
+  if (format === 'tar') return resolveArchive(pgdata, flags);
+  if (pgdata === '-') {
+    throw new ConvoyError('usage', 'cannot write to "-": only tar mode backups go to standard output');
   }
   return {
     kind: 'directory',
     directory: canonical(path.resolve(pgdata)),
     tablespaceMappings: tablespaceMapping,
     walDirectory: waldir === undefined ? undefined : parseWalDirectory(waldir),
+  };
+}
+
+function resolveArchive(pgdata: string, flags: BackupFlags): TargetOptions {
+  if (flags.tablespaceMapping !== undefined) {
+    printWarning('option -T has no effect on tar archives: it takes effect where they are restored');
+  }
+  const compression = requestedCompression(flags);
+  if (compression?.hasWorkers === true) {
+    printWarning('compression option "workers" has no effect: option -j says how many compress');
+  }
+  if (pgdata === '-') throw new ConvoyError('usage', 'standard output is not supported yet');
+  if (compression !== undefined && compression.method !== 'none') {
+    throw new ConvoyError('usage', 'compression is not supported yet');
+  }
+  return {
+    kind: 'archive',
+    directory: pgdata === '-' ? undefined : canonical(path.resolve(pgdata)),
+    compression:
+      compression === undefined ? NO_COMPRESSION : { method: compression.method, level: compression.level },
   };
 }
 

@@ -4,13 +4,21 @@
  */
 import { ConvoyError } from '../errors.js';
 import type { BackupFlags } from './backup-flags.js';
+import { requestedCompression } from './compression-option.js';
 
 /** @throws ConvoyError `usage` */
 export function refuseContradictions(flags: BackupFlags): void {
   const isDiscarded = flags.target !== 'client';
+  const isCompressed = (requestedCompression(flags)?.method ?? 'none') !== 'none';
   const rules: readonly (readonly [isBroken: boolean, message: string])[] = [
     [flags.pgdata === undefined && !isDiscarded, 'must specify output directory or backup target'],
     [flags.pgdata !== undefined && isDiscarded, 'cannot specify both output directory and backup target'],
+    [flags.format !== undefined && isDiscarded, 'cannot specify both format and backup target'],
+    [
+      isCompressed && isDiscarded,
+      'client-side compression is not possible when a backup target is specified',
+    ],
+    [isCompressed && flags.format !== 'tar', 'only tar mode backups can be compressed'],
     [
       flags.writeRecoveryConf === true && isDiscarded,
       'recovery configuration cannot be written when a backup target is used',
@@ -18,6 +26,10 @@ export function refuseContradictions(flags: BackupFlags): void {
     [
       flags.waldir !== undefined && isDiscarded,
       'WAL directory location cannot be specified along with a backup target',
+    ],
+    [
+      flags.waldir !== undefined && flags.format === 'tar',
+      'WAL directory location can only be specified in plain mode',
     ],
     [flags.progress !== undefined && !flags.estimateSize, incompatible('--progress', '--no-estimate-size')],
     [

@@ -70,6 +70,22 @@ export function parseWalDirectory(text: string): string {
   return canonical(text);
 }
 
+export type BackupFormat = 'plain' | 'tar';
+
+/** Names may be cut to their first letter, as pg_basebackup allows for -F. */
+export function parseFormat(text: string): BackupFormat {
+  switch (text) {
+    case 'p':
+    case 'plain':
+      return 'plain';
+    case 't':
+    case 'tar':
+      return 'tar';
+    default:
+      throw usage(`invalid output format "${text}", must be "plain" or "tar"`);
+  }
+}
+
 /** Names may be cut to their first letter, as pg_basebackup allows for -X. */
 export function parseWalMethod(text: string): 'fetch' | 'none' {
   switch (text) {

@@ -2,6 +2,7 @@
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { Lsn } from '../lsn.js';
 import type { ProgressCount } from '../progress-counters.js';
+import type { Compression } from '../target/compression/compression.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import type { ConnectionSettings, SourceChoice } from '../source/open-source.js';
 
@@ -14,6 +15,13 @@ export type TargetOptions =
       readonly tablespaceMappings: readonly TablespaceMapping[];
       /** Where pg_wal leads to, absolute; undefined: it is a directory like any other. */
       readonly walDirectory: string | undefined;
+    }
+  /** Tar archives: one for the data directory, one for each tablespace. */
+  | {
+      readonly kind: 'archive';
+      /** Absolute; undefined: one archive goes to standard output, with the manifest inside. */
+      readonly directory: string | undefined;
+      readonly compression: Compression;
     }
   /** Everything is read and checked, nothing is written. */
   | { readonly kind: 'blackhole' };

@@ -1,28 +1,38 @@
 /*
  * The place that one backup goes to, from the first check to the last rename: a directory with its tablespaces and its
- * manifest, or nothing at all (-t blackhole). Held by backup.ts, which says when.
+ * manifest, tar archives, or nothing at all (-t blackhole). Held by backup.ts, which says when.
  */
-import type { CopyTools } from '../copy/paced-file.js';
+import { assertNever } from '../assert-never.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
+import type { CopyTools } from '../copy/paced-file.js';
+import type { VanishedFile } from '../copy/range-assembly.js';
 import { type ManifestFile, manifestVersionOf, type WalRange } from '../manifest/manifest.js';
 import { ManifestWriter } from '../manifest/manifest-writer.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import { AUTO_CONF_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
+import { formatTablespaceMap, TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
 import type { FileList, SourceServer, SourceTablespace } from '../source/source.js';
+import type { AddedText } from '../target/added-text.js';
+import { archiveCount } from '../target/archive-layout.js';
+import { createArchiveState } from '../target/archive-state.js';
+import { ArchiveTarget } from '../target/archive-target.js';
 import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
+import { openTarget } from '../target/open-target.js';
 import { mapTablespaces } from '../target/tablespace-mapping.js';
 import { syncFileSystems } from '../target/sync-file-systems.js';
-import type { DirectoryTargetSpec, TargetSpec } from '../target/target.js';
+import type { ArchiveTargetSpec, DirectoryTargetSpec, Target, TargetSpec } from '../target/target.js';
 import type { TargetOptions } from './backup-options.js';
-import { spaceNeeds } from './space-needs.js';
+import { archiveNeeds, spaceNeeds } from './space-needs.js';
 import { writeWhole } from './stop-files.js';
 
 export interface PrepareOptions {
   readonly server: SourceServer;
   readonly tablespaces: readonly SourceTablespace[];
   readonly list: FileList;
+  /** Numbers that the plan has given to files: slotCount. */
+  readonly slots: number;
   /** WAL comes along at the end. */
   readonly includeWal: boolean;
   /** Undefined: no manifest. */
@@ -32,12 +42,20 @@ export interface PrepareOptions {
   readonly recoverySettings: string | undefined;
 }
 
+type DirectoryOptions = Extract<TargetOptions, { kind: 'directory' }>;
+type ArchiveOptions = Extract<TargetOptions, { kind: 'archive' }>;
+
 export class BackupTarget {
   readonly #options: TargetOptions;
   readonly #warn: (message: string) => void;
   #spec: TargetSpec = { kind: 'blackhole' };
+  #files: Target | undefined;
   #directory: DirectoryTarget | undefined;
+  #archives: ArchiveTarget | undefined;
   #manifest: ManifestWriter | undefined;
+  #algorithm: ChecksumAlgorithm = 'NONE';
+  /** Those that nothing but tablespace_map leads to. */
+  #unlinked: readonly SourceTablespace[] = [];
   #fileMode = 0o600;
 
   /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory */
@@ -45,58 +63,62 @@ export class BackupTarget {
     this.#options = options;
     this.#warn = warn;
     if (options.kind === 'blackhole') return;
-    refuseUnlessEmpty(options.directory);
-    if (options.walDirectory !== undefined) refuseUnlessEmpty(options.walDirectory);
+    if (options.directory !== undefined) refuseUnlessEmpty(options.directory);
+    if (options.kind === 'directory' && options.walDirectory !== undefined)
+      refuseUnlessEmpty(options.walDirectory);
   }
 
-  /** Makes all directories and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
-  prepare(options: PrepareOptions): TargetSpec {
-    if (this.#options.kind === 'blackhole') return this.#spec;
-    const { server, tablespaces, list, includeWal, recoverySettings } = options;
-    const { directory, tablespaceMappings, walDirectory } = this.#options;
-    const spec: DirectoryTargetSpec = {
-      kind: 'directory',
-      directory,
-      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, 'the server', this.#warn),
-      walDirectory,
-      addedText:
-        recoverySettings === undefined ? undefined : [{ path: AUTO_CONF_PATH, text: recoverySettings }],
-    };
-    this.#spec = spec;
-    // a segment at the least
-    refuseUnlessRoom(spaceNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
-    this.#directory = new DirectoryTarget(spec);
-    this.#directory.prepare(server.directoryMode, list.directories);
+  /** Makes all directories, or archives, and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */
+  async prepare(options: PrepareOptions): Promise<TargetSpec> {
+    const { server, manifestChecksums, encodeManifestPaths } = options;
     // as the server's own files: the group may read them where it may read the directory
     this.#fileMode = server.directoryMode & 0o666;
-    const { manifestChecksums: algorithm, encodeManifestPaths: encodePaths } = options;
-    if (algorithm !== undefined) {
-      const { major, systemIdentifier } = server;
-      const version = manifestVersionOf(major);
-      this.#manifest = new ManifestWriter({
-        directory,
-        version,
-        systemIdentifier,
-        algorithm,
-        encodePaths,
-        mode: this.#fileMode,
-      });
+    this.#algorithm = manifestChecksums ?? 'NONE';
+    switch (this.#options.kind) {
+      case 'directory':
+        this.#spec = this.#prepareDirectory(this.#options, options);
+        break;
+      case 'archive':
+        this.#spec = await this.#prepareArchives(this.#options, options);
+        break;
+      case 'blackhole':
+        return this.#spec;
+      default:
+        return assertNever(this.#options);
     }
-    return spec;
+    const { directory } = this.#options;
+    if (manifestChecksums !== undefined && directory !== undefined) {
+      this.#beginManifest(directory, server, manifestChecksums, encodeManifestPaths);
+    }
+    return this.#spec;
+  }
+
+  /** Where the coordinator writes the files that are its own. */
+  get files(): Target {
+    this.#files ??= this.#archives?.files ?? openTarget(this.#spec);
+    return this.#files;
   }
 
   addToManifest(file: ManifestFile): void {
     this.#manifest?.addFile(file);
   }
 
-  /** A file that turned out to be gone on the server when a part of it was written. */
-  removeFile(path: string): void {
+  /**
+   * A file that turned out to be gone on the server, perhaps when a part of it was written.
+   *
+   * @returns what an archive keeps of it, for the manifest
+   */
+  settleVanished({ path, mtime, slot }: VanishedFile): ManifestFile | undefined {
     this.#directory?.removeFile(path);
+    const held = this.#archives?.heldFile(path, slot, this.#algorithm);
+    return held === undefined ? undefined : { path, mtime, ...held };
   }
 
+  /** backup_label, and tablespace_map where that is needed. */
   writeLabel(tools: CopyTools, text: string): void {
-    const file = { path: BACKUP_LABEL_PATH, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
-    this.addToManifest(writeWhole(tools, file, Buffer.from(text)));
+    this.addToManifest(this.#writeOwn(tools, BACKUP_LABEL_PATH, text));
+    if (this.#unlinked.length === 0) return;
+    this.addToManifest(this.#writeOwn(tools, TABLESPACE_MAP_PATH, formatTablespaceMap(this.#unlinked)));
   }
 
   /**
@@ -107,22 +129,26 @@ export class BackupTarget {
   writeStandbyFiles(tools: CopyTools, list: FileList): string[] {
     const hasSettings = list.files.some(({ target }) => target === AUTO_CONF_PATH);
     const paths = hasSettings ? [STANDBY_SIGNAL_PATH] : [AUTO_CONF_PATH, STANDBY_SIGNAL_PATH];
-    for (const path of paths) {
-      const mtime = Math.floor(Date.now() / 1000);
-      writeWhole(tools, { path, mode: this.#fileMode, mtime }, Buffer.alloc(0));
-    }
+    for (const path of paths) this.#writeOwn(tools, path, '');
     return paths;
   }
 
-  /** Makes files (relative paths) durable with `syncFiles`, then the directories. */
+  /** All files are written: archives get their end. */
+  async endFiles(): Promise<void> {
+    await this.#archives?.end();
+  }
+
+  /** Makes files (relative paths), or archives, durable with `syncFiles`, then the directories. */
   async sync(
     paths: readonly string[],
     syncFiles: (absolute: readonly string[]) => Promise<void>,
   ): Promise<void> {
     const spec = this.#spec;
-    if (spec.kind !== 'directory') return;
-    await syncFiles(paths.map((path) => resolveInDirectory(spec, path)));
-    this.#directory?.syncDirectories();
+    const archives = this.#archives?.archives ?? [];
+    await syncFiles(
+      spec.kind === 'directory' ? paths.map((path) => resolveInDirectory(spec, path)) : archives,
+    );
+    this.#syncDirectories();
   }
 
   /** Makes all that was written durable, files and directories, file system by file system. */
@@ -133,21 +159,92 @@ export class BackupTarget {
   /** The manifest gets its name, last of all: the backup is complete. */
   finish(range: WalRange, sync: boolean): void {
     this.#manifest?.finish([range], sync);
-    if (sync) this.#directory?.syncDirectories();
+    if (sync) this.#syncDirectories();
   }
 
   /** What `remove` would empty. */
   get directories(): readonly OwnDirectory[] {
-    return this.#directory?.directories ?? [];
+    return this.#directory?.directories ?? this.#archives?.directories ?? [];
   }
 
   /** Gives up what is open. */
   close(): void {
     this.#manifest?.[Symbol.dispose]();
+    this.#archives?.close();
   }
 
   /** Removes all that was made, and only that. @throws ConvoyError `target_io` */
   async remove(): Promise<void> {
     await this.#directory?.remove();
+    await this.#archives?.remove();
   }
+
+  #prepareDirectory(target: DirectoryOptions, options: PrepareOptions): DirectoryTargetSpec {
+    const { directory, tablespaceMappings, walDirectory } = target;
+    const { server, tablespaces, list, includeWal, recoverySettings } = options;
+    const spec: DirectoryTargetSpec = {
+      kind: 'directory',
+      directory,
+      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, 'the server', this.#warn),
+      walDirectory,
+      addedText: addedText(recoverySettings),
+    };
+    // a segment at the least
+    refuseUnlessRoom(spaceNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
+    this.#directory = new DirectoryTarget(spec);
+    this.#directory.prepare(server.directoryMode, list.directories);
+    return spec;
+  }
+
+  async #prepareArchives(target: ArchiveOptions, options: PrepareOptions): Promise<ArchiveTargetSpec> {
+    const { directory, compression } = target;
+    const { server, tablespaces, list, slots, includeWal, recoverySettings } = options;
+    const oids = tablespaces.map(({ oid }) => oid);
+    const spec: ArchiveTargetSpec = {
+      kind: 'archive',
+      directory,
+      tablespaces: oids,
+      compression,
+      state: createArchiveState(archiveCount({ tablespaces: oids }), slots),
+      addedText: addedText(recoverySettings),
+    };
+    refuseUnlessRoom(archiveNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
+    this.#unlinked = tablespaces;
+    this.#archives = new ArchiveTarget(spec);
+    await this.#archives.prepare({ directory: server.directoryMode, file: this.#fileMode }, list.directories);
+    return spec;
+  }
+
+  #beginManifest(
+    directory: string,
+    server: SourceServer,
+    algorithm: ChecksumAlgorithm,
+    encodePaths: boolean,
+  ): void {
+    const { major, systemIdentifier } = server;
+    const version = manifestVersionOf(major);
+    const mode = this.#fileMode;
+    this.#manifest = new ManifestWriter({
+      directory,
+      version,
+      systemIdentifier,
+      algorithm,
+      encodePaths,
+      mode,
+    });
+  }
+
+  #writeOwn(tools: CopyTools, path: string, text: string): ManifestFile {
+    const file = { path, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
+    return writeWhole(tools, file, Buffer.from(text));
+  }
+
+  #syncDirectories(): void {
+    this.#directory?.syncDirectories();
+    this.#archives?.syncDirectories();
+  }
+}
+
+function addedText(recoverySettings: string | undefined): AddedText[] | undefined {
+  return recoverySettings === undefined ? undefined : [{ path: AUTO_CONF_PATH, text: recoverySettings }];
 }

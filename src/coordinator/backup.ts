@@ -5,16 +5,15 @@
  */
 import type { CopySettings } from '../copy/messages.js';
 import type { CopyTools } from '../copy/paced-file.js';
+import { canCombine, RangeAssembly, type VanishedFile } from '../copy/range-assembly.js';
 import { ProgressCounters } from '../progress-counters.js';
-import { canCombine, RangeAssembly } from '../copy/range-assembly.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import { formatSettings } from '../pgdata/recovery-settings.js';
-import { planLimits, planTasks, type CopyTask } from '../plan/plan.js';
+import { planLimits, planTasks, slotCount, type CopyTask } from '../plan/plan.js';
 import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
-import { openTarget } from '../target/open-target.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
 import { refuseWithoutSyncfs } from '../target/sync-file-systems.js';
 import type { TargetSpec } from '../target/target.js';
@@ -116,11 +115,12 @@ class BackupRun {
     const started = await clock.time('start', () => this.#start());
     const list = await clock.time('list', () => this.#opened.source.list());
     const tasks = this.#plan(list);
-    const spec = this.#prepareTarget(started, list);
+    const spec = await this.#prepareTarget(started, tasks, list);
     await clock.time('copy', () => this.#copy(started, spec, tasks, list));
-    const stopFiles = new StopFiles(this.#tools(spec));
+    const tools = this.#tools();
+    const stopFiles = new StopFiles(tools);
     const stopped = await clock.time('stop', () => this.#stop(started, stopFiles));
-    const written = this.#writeStopFiles(spec, list, stopped, stopFiles);
+    const written = await this.#writeStopFiles(tools, list, stopped, stopFiles);
     await clock.time('sync', () => this.#sync(list, written));
     this.#finish(started, stopped);
     return this.#report(started, stopped);
@@ -142,20 +142,23 @@ class BackupRun {
     return planTasks(list.files, planLimits(sumOfSizes(list), jobs, splitFiles));
   }
 
-  #prepareTarget({ tablespaces }: StartedBackup, list: FileList): TargetSpec {
+  async #prepareTarget(
+    { tablespaces }: StartedBackup,
+    tasks: readonly CopyTask[],
+    list: FileList,
+  ): Promise<TargetSpec> {
     const { manifestChecksums, encodeManifestPaths, wal, recoveryConf } = this.#options;
-    const includeWal = wal === 'fetch';
     const { server } = this.#opened.source;
     this.#throwIfFailed();
-    const recoverySettings = recoveryConf && recoverySettingsOf(recoveryConf, server.major);
-    return this.#target.prepare({
+    return await this.#target.prepare({
       server,
       tablespaces,
       list,
-      includeWal,
+      slots: slotCount(tasks),
+      includeWal: wal === 'fetch',
       manifestChecksums,
       encodeManifestPaths,
-      recoverySettings,
+      recoverySettings: recoveryConf && recoverySettingsOf(recoveryConf, server.major),
     });
   }
 
@@ -179,13 +182,14 @@ class BackupRun {
     const ranges = new RangeAssembly(tasks);
     this.#events.copyStarted(totals, () => this.#counters.read());
     try {
-      await this.#pool.copyAll(settings, tasks, (outcome) => this.#noteCopied(outcome, ranges));
+      await this.#pool.copyAll(settings, tasks, (outcome, task) => this.#noteCopied(outcome, task, ranges));
     } finally {
       this.#events.copyEnded();
     }
   }
 
-  #noteCopied({ files, parts, vanished, hasBadPages, warnings }: CopiedOutcome, ranges: RangeAssembly): void {
+  #noteCopied(outcome: CopiedOutcome, task: CopyTask, ranges: RangeAssembly): void {
+    const { files, parts, vanished, hasBadPages, warnings } = outcome;
     for (const warning of warnings) this.#events.warning(warning);
     this.#hasBadPages ||= hasBadPages;
     for (const file of files) this.#target.addToManifest(file);
@@ -195,12 +199,19 @@ class BackupRun {
     ];
     for (const whole of settled) {
       if (whole?.kind === 'complete') this.#target.addToManifest(whole.file);
-      if (whole?.kind === 'vanished') this.#target.removeFile(whole.path);
+      if (whole?.kind === 'vanished') this.#noteVanished(whole);
     }
-    const uncut = vanished.filter((path) => !ranges.wasCut(path));
-    // an earlier try of the task, whose connection broke, may have begun it
-    for (const path of uncut) this.#target.removeFile(path);
-    this.#vanishedFiles += uncut.length + settled.filter((whole) => whole?.kind === 'vanished').length;
+    for (const path of vanished.filter((name) => !ranges.wasCut(name))) {
+      const index = task.files.findIndex((file) => file.target === path);
+      // an earlier try of the task, whose connection broke, may have begun it
+      this.#noteVanished({ path, slot: task.slot + index, mtime: task.files[index]?.mtime ?? 0 });
+    }
+  }
+
+  #noteVanished(file: VanishedFile): void {
+    const kept = this.#target.settleVanished(file);
+    if (kept === undefined) this.#vanishedFiles += 1;
+    else this.#target.addToManifest(kept);
   }
 
   async #stop(started: StartedBackup, files: StopFiles): Promise<StoppedBackup> {
@@ -224,18 +235,18 @@ class BackupRun {
   }
 
   /** pg_control comes last: a directory without it does not start. @returns paths of what was written */
-  #writeStopFiles(
-    spec: TargetSpec,
+  async #writeStopFiles(
+    tools: CopyTools,
     list: FileList,
     { backupLabel }: StoppedBackup,
     files: StopFiles,
-  ): string[] {
-    const tools = this.#tools(spec);
+  ): Promise<string[]> {
     const { recoveryConf } = this.#options;
     const standbyFiles = recoveryConf === undefined ? [] : this.#target.writeStandbyFiles(tools, list);
     this.#target.writeLabel(tools, backupLabel);
     files.writeControlFile(this.#opened.source.server.systemIdentifier);
     for (const file of files.manifestFiles) this.#target.addToManifest(file);
+    await this.#target.endFiles();
     return [...standbyFiles, BACKUP_LABEL_PATH, ...files.paths];
   }
 
@@ -271,10 +282,11 @@ class BackupRun {
     };
   }
 
-  #tools(spec: TargetSpec): CopyTools {
+  /** For the files that the coordinator writes itself. */
+  #tools(): CopyTools {
     const rate = this.#options.maxRateBytesPerSecond;
     return {
-      target: openTarget(spec),
+      target: this.#target.files,
       algorithm: this.#options.manifestChecksums ?? 'NONE',
       rate: rate === undefined ? undefined : new RateLimit(this.#rateBudget, rate),
       progress: this.#counters,

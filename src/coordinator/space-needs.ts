@@ -4,7 +4,8 @@
  */
 import type { SourceFile } from '../source/source.js';
 import type { SpaceNeed } from '../target/free-space.js';
-import type { DirectoryTargetSpec } from '../target/target.js';
+import { memberBytes } from '../target/archive-layout.js';
+import type { ArchiveTargetSpec, DirectoryTargetSpec } from '../target/target.js';
 
 /** @param walBytes what WAL will take in the data directory */
 export function spaceNeeds(
@@ -19,4 +20,15 @@ export function spaceNeeds(
     bytes: bytesIn.get(oid) ?? 0,
   }));
   return [{ directory, bytes: (bytesIn.get(undefined) ?? 0) + walBytes }, ...inTablespaces];
+}
+
+/** @param walBytes what WAL will take in the data directory's archive */
+export function archiveNeeds(
+  { directory, compression }: Pick<ArchiveTargetSpec, 'directory' | 'compression'>,
+  files: readonly Pick<SourceFile, 'size'>[],
+  walBytes: number,
+): SpaceNeed[] {
+  // nothing is known beforehand of what will be compressed
+  if (directory === undefined || compression.method !== 'none') return [];
+  return [{ directory, bytes: files.reduce((sum, { size }) => sum + memberBytes(size), walBytes) }];
 }

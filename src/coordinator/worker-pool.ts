@@ -72,9 +72,9 @@ export class WorkerPool {
   async copyAll(
     settings: CopySettings,
     tasks: readonly CopyTask[],
-    onCopied: (outcome: CopiedOutcome) => void,
+    onCopied: (outcome: CopiedOutcome, task: CopyTask) => void,
   ): Promise<void> {
-    await this.#all(tasks, async (task) => onCopied(await this.#copy(settings, task)));
+    await this.#all(tasks, async (task) => onCopied(await this.#copy(settings, task), task));
   }
 
   /** fsyncs files. @throws ConvoyError */
@@ -128,7 +128,7 @@ export class WorkerPool {
   }
 
   async #copy(settings: CopySettings, task: CopyTask): Promise<CopiedOutcome> {
-    const message = { kind: 'copy', settings, task: { files: task.files } } as const;
+    const message = { kind: 'copy', settings, task: { files: task.files, slot: task.slot } } as const;
     for (let retry = 0; ; retry += 1) {
       const outcome = await this.#run(message, retry < this.#maxRetries);
       if (outcome.kind === 'copied') return outcome;

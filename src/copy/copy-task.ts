@@ -7,7 +7,7 @@ import { PacedFileCopy, type CopyTools } from './paced-file.js';
 
 /** Never throws: what goes wrong is the outcome. */
 export async function copyTask(
-  { files }: CopyTaskMessage,
+  { files, slot }: CopyTaskMessage,
   reader: FileReader,
   options: ReadOptions,
   tools: CopyTools,
@@ -20,8 +20,10 @@ export async function copyTask(
   const receiver: FileReceiver = {
     begin(index, { size, mode, mtime }) {
       arrived.add(index);
-      offset = files[index]?.range?.offset;
-      copy.begin({ path: files[index]?.target ?? '', size, mode, mtime, offset });
+      const file = files[index];
+      offset = file?.range?.offset;
+      const wholeSize = offset === undefined ? size : file?.size;
+      copy.begin({ path: file?.target ?? '', size, mode, mtime, offset, wholeSize, slot: slot + index });
     },
     data: (chunk) => copy.data(chunk),
     end() {
@@ -31,13 +33,17 @@ export async function copyTask(
   };
   try {
     const { hasBadPages, warnings } = await reader.read(files, options, receiver);
+    const stretches = await tools.target.commit();
     const vanished = files.filter((_file, index) => !arrived.has(index)).map((file) => file.target);
-    return { kind: 'copied', files: copied, parts, vanished, hasBadPages, warnings };
+    return { kind: 'copied', files: copied, parts, vanished, stretches, hasBadPages, warnings };
   } catch (error) {
     copy.abandon();
+    const isTakenBack = tools.target.rollback();
     const failure = asConvoyError(error, 'worker_failed');
-    const kind = mayBeTriedAgain(failure) ? 'connection_lost' : 'failed';
-    return { kind, error: failure.toPlain() };
+    if (!mayBeTriedAgain(failure)) return { kind: 'failed', error: failure.toPlain() };
+    if (isTakenBack) return { kind: 'connection_lost', error: failure.toPlain() };
+    const hint = 'what a task has begun to write here cannot be written again';
+    return { kind: 'failed', error: { ...failure.toPlain(), hint } };
   }
 }
 

@@ -19,6 +19,7 @@ const NOTHING_COPIED = {
   files: [],
   parts: [],
   vanished: [],
+  stretches: [],
   hasBadPages: false,
   warnings: [],
 } as const;

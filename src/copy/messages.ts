@@ -8,7 +8,7 @@ import type { Lsn } from '../lsn.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { SourceSpec } from '../source/open-source.js';
 import type { FileToRead } from '../source/source.js';
-import type { TargetSpec } from '../target/target.js';
+import type { ArchiveStretch, TargetSpec } from '../target/target.js';
 
 /** What a thread is given when it starts: before the backup has started, so that starting costs no time. */
 export interface WorkerStart {
@@ -43,6 +43,8 @@ export type CopyOutcome =
       readonly parts: readonly CopiedPart[];
       /** Targets of files that were gone when they were to be read; WAL replay knows them gone, too. */
       readonly vanished: readonly string[];
+      /** Where the task lies in archives that have a checksum over all of their bytes. */
+      readonly stretches: readonly ArchiveStretch[];
       readonly hasBadPages: boolean;
       readonly warnings: readonly string[];
     }
@@ -57,4 +59,6 @@ export type WorkerTask =
 
 export interface CopyTaskMessage {
   readonly files: readonly FileToRead[];
+  /** As in CopyTask. */
+  readonly slot: number;
 }

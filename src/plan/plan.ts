@@ -30,6 +30,8 @@ export interface PlannedRange {
 export interface CopyTask {
   readonly id: number;
   readonly files: readonly PlannedFile[];
+  /** Number of its first file; the others count on. Tasks that share a file share its number. */
+  readonly slot: number;
   /** Sum of the listed sizes. */
   readonly bytes: number;
 }
@@ -59,6 +61,11 @@ export function planLimits(totalBytes: number, jobs: number, splitFiles: boolean
   };
 }
 
+/** Numbers that the files of these tasks have: from 0 to below this. */
+export function slotCount(tasks: readonly CopyTask[]): number {
+  return tasks.reduce((most, { slot, files }) => Math.max(most, slot + files.length), 0);
+}
+
 /** Tasks, largest first. Files of one task lie together in the list, which is directory order. */
 export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): CopyTask[] {
   const groups: PlannedFile[][] = [];
@@ -80,8 +87,15 @@ export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): Co
       group.bytes += file.size;
     }
   }
+  let next = 0;
   return groups
-    .map((group) => ({ files: group, bytes: group.reduce((sum, file) => sum + plannedBytes(file), 0) }))
+    .map((group) => {
+      // the parts of a file come one after the other
+      const isLaterPart = (group[0]?.range?.offset ?? 0) > 0;
+      const slot = isLaterPart ? next - 1 : next;
+      next = slot + group.length;
+      return { files: group, slot, bytes: group.reduce((sum, file) => sum + plannedBytes(file), 0) };
+    })
     .toSorted((a, b) => b.bytes - a.bytes)
     .map((group, id) => ({ id, ...group }));
 }

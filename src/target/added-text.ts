@@ -4,7 +4,7 @@
  * server's bytes alone, as in pg_basebackup's manifest.
  */
 import { ConvoyError } from '../errors.js';
-import type { FileWriter, Target, TargetFile } from './target.js';
+import type { ArchiveStretch, FileWriter, Target, TargetFile } from './target.js';
 
 export interface AddedText {
   /** Relative to the data directory. */
@@ -30,12 +30,20 @@ export class TargetWithAddedText implements Target {
     }
     const writer = this.#inner.createFile({ ...file, size: file.size + addition.length });
     return {
+      size: writer.size - addition.length,
       write: (chunk) => writer.write(chunk),
       finish() {
-        writer.write(addition);
+        void writer.write(addition);
         writer.finish();
       },
       abandon: () => writer.abandon(),
     };
+  }
+  commit(): Promise<readonly ArchiveStretch[]> {
+    return this.#inner.commit();
+  }
+
+  rollback(): boolean {
+    return this.#inner.rollback();
   }
 }

@@ -2,12 +2,18 @@
  * The target that keeps nothing (pg_basebackup's -t blackhole): everything is read, checked and checksummed, nothing is
  * written. For measuring a server and a link, and for finding damaged pages without room for a backup.
  */
-import type { FileWriter, Target } from './target.js';
-
-const NOTHING: FileWriter = { write: () => {}, finish: () => {}, abandon: () => {} };
+import type { FileWriter, Target, TargetFile } from './target.js';
 
 export class Blackhole implements Target {
-  createFile(): FileWriter {
-    return NOTHING;
+  createFile({ size }: TargetFile): FileWriter {
+    return { size, write: () => undefined, finish: () => {}, abandon: () => {} };
+  }
+
+  commit(): Promise<[]> {
+    return Promise.resolve([]);
+  }
+
+  rollback(): boolean {
+    return true;
   }
 }

@@ -49,9 +49,20 @@ export class DirectoryWriter implements Target {
   createFile(file: TargetFile): FileWriter {
     return new DirectoryFileWriter(resolveInDirectory(this.#spec, file.path), file, this.#blocks);
   }
+
+  /** Files are where they belong already. */
+  commit(): Promise<[]> {
+    return Promise.resolve([]);
+  }
+
+  /** Files of a task that is done again are written anew. */
+  rollback(): boolean {
+    return true;
+  }
 }
 
 class DirectoryFileWriter implements FileWriter {
+  readonly size: number;
   readonly #path: string;
   readonly #file: TargetFile;
   readonly #descriptor: number;
@@ -63,6 +74,7 @@ class DirectoryFileWriter implements FileWriter {
 
   /** @param blocks where a block is taken from and given back to */
   constructor(path: string, file: TargetFile, blocks: Buffer[]) {
+    this.size = file.size;
     this.#path = path;
     this.#file = file;
     this.#position = file.offset ?? 0;
@@ -77,7 +89,7 @@ class DirectoryFileWriter implements FileWriter {
     }
   }
 
-  write(chunk: Uint8Array): void {
+  write(chunk: Uint8Array): undefined {
     for (let taken = 0; taken < chunk.length;) {
       const room = BLOCK_BYTES - (this.#position % BLOCK_BYTES) - this.#held;
       const bytes = Math.min(room, chunk.length - taken);

@@ -2,12 +2,12 @@
  * Where a backup goes: the contract between the copy and the places that files can be written to.
  *
  * A target is described by plain data (it crosses to the worker threads) and opened on each side: the coordinator
- * prepares it, writes the few files that it makes itself, syncs or removes it (directory-target.ts); workers write the
- * cluster's files (openTarget). Per file the calls are createFile, write*, and finish or abandon; a chunk is only read before
- * write returns. After abandon the same file may be created again and is written anew.
+ * prepares it, writes the few files that it makes itself, syncs or removes it (directory-target.ts, archive-target.ts); workers
+ * write the cluster's files (openTarget). Per task the calls are (createFile, write*, finish)* and commit, or abandon for the
+ * file in hand and rollback; per file one after the other. A chunk is only read before write returns.
  */
-
 import type { AddedText } from './added-text.js';
+import type { Compression } from './compression/compression.js';
 
 /** A tablespace of the backup, where it lies once restored. */
 export interface TargetTablespace {
@@ -28,12 +28,26 @@ export interface DirectoryTargetSpec {
   readonly addedText?: readonly AddedText[] | undefined;
 }
 
+/** A backup as tar archives: one for the data directory, one for each tablespace (archive-layout.ts). */
+export interface ArchiveTargetSpec {
+  readonly kind: 'archive';
+  /** The directory of the archives, absolute; undefined: the one archive goes to standard output. */
+  readonly directory: string | undefined;
+  /** Oids, in the order of their archives. */
+  readonly tablespaces: readonly number[];
+  readonly compression: Compression;
+  /** What the threads share: archive-state.ts. */
+  readonly state: SharedArrayBuffer;
+  /** For files that get more than the server has in them. */
+  readonly addedText?: readonly AddedText[] | undefined;
+}
+
 /** Nothing is written at all. */
 export interface BlackholeTargetSpec {
   readonly kind: 'blackhole';
 }
 
-export type TargetSpec = DirectoryTargetSpec | BlackholeTargetSpec;
+export type TargetSpec = DirectoryTargetSpec | ArchiveTargetSpec | BlackholeTargetSpec;
 
 export interface TargetFile {
   /** Relative to the data directory; tablespace files below pg_tblspc/<oid>/. */
@@ -46,18 +60,53 @@ export interface TargetFile {
   readonly mtime: number;
   /** Where in the file the bytes go, while others write its other parts; undefined: it is written whole. */
   readonly offset?: number | undefined;
+  /** Bytes of the whole file, where `offset` is given. */
+  readonly wholeSize?: number | undefined;
+  /** The file's number in the plan, the same in all its parts and tries; undefined: written once, by the coordinator. */
+  readonly slot?: number | undefined;
 }
 
 export interface FileWriter {
-  /** @throws ConvoyError `target_io` naming the file */
-  write(chunk: Uint8Array): void;
+  /**
+   * Bytes that it takes, neither more nor less: those of the TargetFile, unless an earlier try of the task has fixed
+   * another size.
+   */
+  readonly size: number;
+  /**
+   * @returns a promise where the source is to wait; it never rejects, what went wrong is thrown by a later call
+   * @throws ConvoyError `target_io` naming the file
+   */
+  write(chunk: Uint8Array): Promise<void> | undefined;
   /** @throws ConvoyError `target_io` naming the file */
   finish(): void;
   /** Gives the file up, half written as it may be; never throws. */
   abandon(): void;
 }
 
+/** Bytes of an archive that are one task's, where the archive has a checksum over all of it. */
+export interface ArchiveStretch {
+  /** Which archive: its place in the layout. */
+  readonly archive: number;
+  /** Where it lies, in bytes; only the order counts. */
+  readonly place: number;
+  /** Bytes before compression, and their CRC-32. */
+  readonly rawBytes: number;
+  readonly rawCrc: number;
+}
+
 export interface Target {
   /** @throws ConvoyError `target_io` naming the file */
   createFile(file: TargetFile): FileWriter;
+  /**
+   * The files of a task are complete.
+   *
+   * @throws ConvoyError `target_io`
+   */
+  commit(): Promise<readonly ArchiveStretch[]>;
+  /**
+   * Takes a task's files back, as far as the target needs that for the task to be done again; never throws.
+   *
+   * @returns false where they have left for good: the task cannot be done again
+   */
+  rollback(): boolean;
 }

@@ -11,7 +11,21 @@ const HELP = 'pgconvoy: hint: try "pgconvoy backup --help" for more information'
 /** Arguments after `pgconvoy backup`; DIR becomes a directory that does not exist. */
 const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[] = [
   [[], 'must specify output directory or backup target', HELP],
-  [['-D', '-'], 'cannot write to "-": option -D needs a directory', HELP],
+  [['-D', '-'], 'cannot write to "-": only tar mode backups go to standard output', HELP],
+  [['-D', 'DIR', '-F', 'zip'], 'invalid output format "zip", must be "plain" or "tar"', HELP],
+  [['-D', 'DIR', '-z'], 'only tar mode backups can be compressed', HELP],
+  [['-D', 'DIR', '-Fp', '-Z', 'zstd:5'], 'only tar mode backups can be compressed', HELP],
+  [
+    ['-D', 'DIR', '-Ft', '--waldir', '/x'],
+    'WAL directory location can only be specified in plain mode',
+    HELP,
+  ],
+  [['-t', 'blackhole', '-Ft'], 'cannot specify both format and backup target', HELP],
+  [
+    ['-t', 'blackhole', '-Z', 'client-gzip'],
+    'client-side compression is not possible when a backup target is specified',
+    HELP,
+  ],
   [['-D', 'DIR', '--nonsense'], "unrecognized option '--nonsense'", HELP],
   [['-D', 'DIR', '-Q'], "invalid option -- 'Q'", HELP],
   [['-D', 'DIR', '-l'], "option '-l' requires an argument", HELP],

@@ -20,16 +20,23 @@ interface Written extends TargetFile {
 /** A target in memory. */
 class PlayedTarget implements Target {
   readonly files: Written[] = [];
-  failAt: 'create' | 'write' | 'finish' | undefined;
+  /** By path: what an earlier try has fixed. */
+  readonly fixedSizes = new Map<string, number>();
+  failAt: 'create' | 'write' | 'finish' | 'commit' | undefined;
+  canTakeBack = true;
+  /** Of the task. */
+  end: 'committed' | 'rolled back' | undefined;
 
   createFile(file: TargetFile): ReturnType<Target['createFile']> {
     const written: Written = { ...file, content: '', state: 'open' };
     this.#failAt('create');
     this.files.push(written);
     return {
+      size: this.fixedSizes.get(file.path) ?? file.size,
       write: (chunk) => {
         this.#failAt('write');
         written.content += Buffer.from(chunk).toString();
+        return undefined;
       },
       finish: () => {
         this.#failAt('finish');
@@ -39,7 +46,18 @@ class PlayedTarget implements Target {
     };
   }
 
-  #failAt(step: 'create' | 'write' | 'finish'): void {
+  commit(): Promise<[]> {
+    this.#failAt('commit');
+    this.end = 'committed';
+    return Promise.resolve([]);
+  }
+
+  rollback(): boolean {
+    this.end = 'rolled back';
+    return this.canTakeBack;
+  }
+
+  #failAt(step: 'create' | 'write' | 'finish' | 'commit'): void {
     if (this.failAt === step) throw new ConvoyError('target_io', `could not ${step} file`);
   }
 }
@@ -91,7 +109,7 @@ describe('a task that goes well', () => {
       send(receiver, 1);
       send(receiver, 2, 'longer than listed');
     });
-    const outcome = await copyTask({ files: FILES }, reader, READ, tools);
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
     assert.deepEqual(outcome, {
       kind: 'copied',
       files: [
@@ -101,6 +119,7 @@ describe('a task that goes well', () => {
       ],
       parts: [],
       vanished: [],
+      stretches: [],
       hasBadPages: false,
       warnings: [],
     });
@@ -126,15 +145,36 @@ describe('a task that goes well', () => {
     test(`has checksums of ${algorithm}, over the pieces`, async () => {
       const { tools } = stage(algorithm);
       const reader = readerThat((receiver) => send(receiver, 0, '1234', '5', '6789'));
-      const outcome = await copyTask({ files: FILES.slice(0, 1) }, reader, READ, tools);
+      const outcome = await copyTask({ files: FILES.slice(0, 1), slot: 0 }, reader, READ, tools);
       assert.equal(outcome.kind === 'copied' && outcome.files[0]?.checksum, checksum);
     });
   }
 
+  test('cuts and fills files to the size that an earlier try has fixed', async () => {
+    const { target, tools } = stage();
+    target.fixedSizes.set('a', 3).set('b', 6);
+    const reader = readerThat((receiver) => {
+      send(receiver, 0, 'he', 'll', 'o');
+      send(receiver, 1, 'hello');
+    });
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
+    assert.deepEqual(outcome.kind === 'copied' && outcome.files, [
+      { path: 'a', size: 3, mtime: ATTRIBUTES.mtime, checksum: sha256('hel') },
+      { path: 'b', size: 6, mtime: ATTRIBUTES.mtime, checksum: sha256('hello\0') },
+    ]);
+    assert.deepEqual(
+      target.files.map(({ content, slot }) => ({ content, slot })),
+      [
+        { content: 'hel', slot: 0 },
+        { content: 'hello\0', slot: 1 },
+      ],
+    );
+  });
+
   test('says which files had vanished', async () => {
     const { tools } = stage();
     const outcome = await copyTask(
-      { files: FILES },
+      { files: FILES, slot: 0 },
       readerThat((receiver) => send(receiver, 1, 'x')),
       READ,
       tools,
@@ -145,12 +185,13 @@ describe('a task that goes well', () => {
   test('passes on damaged pages and warnings', async () => {
     const { tools } = stage();
     const reader = readerThat(() => {}, { hasBadPages: true, warnings: ['block 7'] });
-    const outcome = await copyTask({ files: [] }, reader, READ, tools);
+    const outcome = await copyTask({ files: [], slot: 0 }, reader, READ, tools);
     assert.deepEqual(outcome, {
       kind: 'copied',
       files: [],
       parts: [],
       vanished: [],
+      stretches: [],
       hasBadPages: true,
       warnings: ['block 7'],
     });
@@ -159,7 +200,7 @@ describe('a task that goes well', () => {
   test('gives the outcome as plain data, for the way between threads', async () => {
     const { tools } = stage();
     const outcome = await copyTask(
-      { files: FILES },
+      { files: FILES, slot: 0 },
       readerThat((receiver) => send(receiver, 0, 'x')),
       READ,
       tools,
@@ -181,7 +222,7 @@ describe('a task that goes well', () => {
       now += 10n ** 9n;
       receiver.end();
     });
-    const outcome = await copyTask({ files: FILES.slice(0, 1) }, reader, READ, { ...tools, rate });
+    const outcome = await copyTask({ files: FILES.slice(0, 1), slot: 0 }, reader, READ, { ...tools, rate });
     assert.equal(outcome.kind, 'copied');
     assert.deepEqual(waits, [false, true]);
   });
@@ -197,7 +238,7 @@ describe('a task that fails', () => {
       void receiver.data(Buffer.from('half'));
       throw new ConvoyError('connection_lost', 'lost connection', { sqlState: '57P01' });
     });
-    const outcome = await copyTask({ files: FILES }, reader, READ, tools);
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
     assert.deepEqual(outcome, {
       kind: 'connection_lost',
       error: { code: 'connection_lost', message: 'lost connection', sqlState: '57P01' },
@@ -210,12 +251,39 @@ describe('a task that fails', () => {
     assert.deepEqual(structuredClone(outcome), outcome);
   });
 
+  test('for good where its files cannot be taken back', async () => {
+    const { target, tools } = stage();
+    target.canTakeBack = false;
+    const reader = readerThat(() => {
+      throw new ConvoyError('connection_lost', 'lost connection');
+    });
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
+    assert.deepEqual(outcome, {
+      kind: 'failed',
+      error: {
+        code: 'connection_lost',
+        message: 'lost connection',
+        hint: 'what a task has begun to write here cannot be written again',
+      },
+    });
+  });
+
+  test('for good where its files cannot be committed, and it takes its counts back', async () => {
+    const { target, progress, tools } = stage();
+    target.failAt = 'commit';
+    const reader = readerThat((receiver) => send(receiver, 0, 'hello'));
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
+    assert.equal(outcome.kind, 'failed');
+    assert.equal(target.end, 'rolled back');
+    assert.deepEqual(progress.read(), { bytes: 0, files: 0 });
+  });
+
   for (const step of ['create', 'write', 'finish'] as const) {
     test(`for good where the target cannot ${step} a file`, async () => {
       const { target, progress, tools } = stage();
       target.failAt = step;
       const reader = readerThat((receiver) => send(receiver, 0, 'hello'));
-      const outcome = await copyTask({ files: FILES }, reader, READ, tools);
+      const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
       assert.deepEqual(outcome, {
         kind: 'failed',
         error: { code: 'target_io', message: `could not ${step} file` },
@@ -230,7 +298,7 @@ describe('a task that fails', () => {
     const reader = readerThat(() => {
       throw new TypeError('a mistake of ours');
     });
-    const outcome = await copyTask({ files: FILES }, reader, READ, tools);
+    const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
     assert.deepEqual(outcome, {
       kind: 'failed',
       error: { code: 'worker_failed', message: 'a mistake of ours' },

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PacedFileCopy, type CopyTools } from '../../src/copy/paced-file.js';
 import { ProgressCounters } from '../../src/progress-counters.js';
+import { Blackhole } from '../../src/target/blackhole.js';
 import { createRateBudget, RateLimit } from '../../src/target/rate-limit.js';
 
 const FILE = { path: 'x', size: 2000, mode: 0o600, mtime: 0 };
 
 function toolsWith(bytesPerSecond: number): CopyTools {
   return {
-    target: { createFile: () => ({ write: () => {}, finish: () => {}, abandon: () => {} }) },
+    target: new Blackhole(),
     algorithm: 'NONE',
     rate: new RateLimit(createRateBudget(), bytesPerSecond),
     progress: new ProgressCounters(),

@@ -8,6 +8,7 @@ import path from 'node:path';
 import type { TestContext } from 'node:test';
 import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
 import { temporaryDirectory } from './cleanup.js';
+import { extractArchives, remapTablespaces } from './extracted-archives.js';
 import { pgconvoy } from './pgconvoy.js';
 import { sql, testServer, type Major } from './postgres.js';
 import { checkRestored, startRestored, verifyBackup } from './restored.js';
@@ -19,6 +20,8 @@ export interface LoadScenario {
   readonly tablespaces: readonly string[];
   readonly jobs: number;
   readonly extra: readonly string[];
+  /** The backup is one of tar archives: `extra` says so. */
+  readonly isTar?: boolean;
 }
 
 /** Where and as whom to connect. */
@@ -38,7 +41,7 @@ export async function backupUnderLoad(
   scenario: LoadScenario,
   connect: Connect,
 ): Promise<string> {
-  const { major, tablespaces, jobs, extra } = scenario;
+  const { major, tablespaces, jobs, extra, isTar = false } = scenario;
   const server = await testServer(t, { major });
   await addData(server);
   const mappings = await addTablespaces(t, server, tablespaces);
@@ -54,7 +57,7 @@ export async function backupUnderLoad(
       '30M',
       '-v',
       '-P',
-      ...mappings,
+      ...(isTar ? [] : mappings),
       ...extra,
     ]),
     { env: { PGPASSWORD: password }, timeoutMs: 60_000 },
@@ -67,10 +70,12 @@ export async function backupUnderLoad(
   await workload.stop();
   assert.ok(highestCommitted > 0);
 
-  await verifyBackup(t, directory, major);
-  const label = await readFile(path.join(directory, 'backup_label'), 'utf8');
+  const backup = isTar ? await extractArchives(t, directory) : { dir: directory, tablespaces: [] };
+  await verifyBackup(t, backup.dir, major);
+  const label = await readFile(path.join(backup.dir, 'backup_label'), 'utf8');
   assert.match(label, /^LABEL: pgconvoy base backup$/m);
-  const restored = await startRestored(t, { dir: directory, origin: server });
+  if (isTar) await remapTablespaces(backup);
+  const restored = await startRestored(t, { ...backup, origin: server });
   await checkRestored(t, restored, { highestCommitted });
   return result.stderr;
 }

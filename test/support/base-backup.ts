@@ -16,6 +16,8 @@ export interface BaseBackup {
 export interface BackedUpFile {
   readonly name: string;
   readonly type: 'file' | 'directory' | 'link';
+  /** Permission bits. */
+  readonly mode: number;
   readonly size: number;
   /** Seconds since the epoch. */
   readonly mtime: number;
@@ -127,8 +129,9 @@ export async function filesInArchive(archive: Buffer): Promise<BackedUpFile[]> {
   extractor.end(archive);
   const files: BackedUpFile[] = [];
   for await (const member of extractor) {
-    const { name, type, size, mtime } = member.header;
+    const { name, type, size, mtime, mode } = member.header;
     files.push({
+      mode: mode ?? 0,
       name: name.replace(/^\.\//, '').replace(/\/$/, ''),
       type: type === 'symlink' ? 'link' : type === 'directory' ? 'directory' : 'file',
       size,

@@ -18,8 +18,8 @@ async function prepare(t: TestScope): Promise<{ readonly target: Target; readonl
 test('a file gets its text at the end, and keeps its permissions and its time', async (t) => {
   const { target, directory } = await prepare(t);
   const writer = target.createFile(FILE);
-  writer.write(Buffer.from('x ='));
-  writer.write(Buffer.from(' 1\n'));
+  void writer.write(Buffer.from('x ='));
+  void writer.write(Buffer.from(' 1\n'));
   writer.finish();
   const at = path.join(directory, FILE.path);
   assert.equal(readFileSync(at, 'utf8'), 'x = 1\ny = ü\n');
@@ -30,7 +30,7 @@ test('a file gets its text at the end, and keeps its permissions and its time', 
 test('a file that is given up and written anew gets it once', async (t) => {
   const { target, directory } = await prepare(t);
   const lost = target.createFile(FILE);
-  lost.write(Buffer.from('x ='));
+  void lost.write(Buffer.from('x ='));
   lost.abandon();
   target.createFile({ ...FILE, size: 0 }).finish();
   assert.equal(readFileSync(path.join(directory, FILE.path), 'utf8'), 'y = ü\n');

@@ -36,6 +36,20 @@ targetContract('a plain directory', async (t) => {
 
 const FILE = { size: 1, mode: 0o600, mtime: 0 };
 
+test('files may be written side by side', async (t) => {
+  const spec = await makeSpec(t);
+  const target = new DirectoryWriter(spec);
+  const one = target.createFile({ ...FILE, path: 'base/1/1', size: 4 });
+  const two = target.createFile({ ...FILE, path: 'base/1/2', size: 4 });
+  void one.write(Buffer.from('11'));
+  void two.write(Buffer.from('2222'));
+  two.finish();
+  void one.write(Buffer.from('11'));
+  one.finish();
+  assert.equal(readFileSync(path.join(spec.directory, 'base/1/1'), 'utf8'), '1111');
+  assert.equal(readFileSync(path.join(spec.directory, 'base/1/2'), 'utf8'), '2222');
+});
+
 test('paths lie below the directory, or below the tablespace that they name', () => {
   const spec: DirectoryTargetSpec = {
     kind: 'directory',
@@ -101,7 +115,7 @@ describe('what cannot be written is named', () => {
     const writer = new DirectoryWriter(spec).createFile({ ...FILE, path: 'base/112' });
     const chunk = Buffer.alloc(64 * 1024);
     const fill = (): void => {
-      for (let written = 0; written <= 2 ** 21; written += chunk.length) writer.write(chunk);
+      for (let written = 0; written <= 2 ** 21; written += chunk.length) void writer.write(chunk);
     };
     assert.throws(fill, {
       code: 'target_io',

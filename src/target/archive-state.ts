@@ -1,0 +1,104 @@
+/*
+ * What the threads that fill archives share: where each archive ends, which place a file has, and who may write to standard
+ * output. Reserving a place is one atomic addition; nobody waits for anybody's writing.
+ */
+
+/** A file's place in an archive. */
+export interface MemberClaim {
+  /** Where its header begins. */
+  readonly place: number;
+  /** Bytes of its content, for good. */
+  readonly size: number;
+  /** It was made just now: the header is still to be written. */
+  readonly isNew: boolean;
+}
+
+/** Of the lock. */
+const FREE = 0;
+const TAKEN = 1;
+
+/** Of a slot, where no place is: places are stored one higher. */
+const UNCLAIMED = 0n;
+const BEING_CLAIMED = -1n;
+
+const WORDS_BEFORE_ENDS = 1;
+const WORDS_OF_A_SLOT = 2;
+/** A claim is a few instructions long; this only keeps a thread that died in it from stopping others. */
+const CLAIM_LIMIT_MS = 1000;
+
+/** @param slots files that keep their place from one try to the next */
+export function createArchiveState(archives: number, slots: number): SharedArrayBuffer {
+  const words = WORDS_BEFORE_ENDS + archives + slots * WORDS_OF_A_SLOT;
+  return new SharedArrayBuffer(words * BigInt64Array.BYTES_PER_ELEMENT);
+}
+
+export class ArchiveState {
+  readonly #lock: Int32Array;
+  readonly #words: BigInt64Array;
+  readonly #archives: number;
+
+  constructor(memory: SharedArrayBuffer, archives: number) {
+    this.#lock = new Int32Array(memory, 0, 1);
+    this.#words = new BigInt64Array(memory);
+    this.#archives = archives;
+  }
+
+  /** Takes room at the end of an archive. @returns where it begins */
+  reserve(archive: number, bytes: number): number {
+    return Number(Atomics.add(this.#words, WORDS_BEFORE_ENDS + archive, BigInt(bytes)));
+  }
+
+  /** Bytes of the archive so far. */
+  end(archive: number): number {
+    return Number(Atomics.load(this.#words, WORDS_BEFORE_ENDS + archive));
+  }
+
+  /**
+   * The place of a file that may be written by several threads, and several times: whoever comes first makes it.
+   *
+   * @param size bytes of the content
+   * @param overhead bytes of the member besides
+   */
+  claim(slot: number, archive: number, size: number, overhead: number): MemberClaim {
+    const at = this.#wordOf(slot);
+    const seen = Atomics.compareExchange(this.#words, at, UNCLAIMED, BEING_CLAIMED);
+    if (seen === UNCLAIMED) {
+      const place = this.reserve(archive, size + overhead);
+      Atomics.store(this.#words, at + 1, BigInt(size));
+      Atomics.store(this.#words, at, BigInt(place) + 1n);
+      Atomics.notify(this.#words, at);
+      return { place, size, isNew: true };
+    }
+    if (seen === BEING_CLAIMED) Atomics.wait(this.#words, at, BEING_CLAIMED, CLAIM_LIMIT_MS);
+    const claimed = this.find(slot);
+    if (claimed === undefined) throw new Error('a thread ended while it reserved room in an archive');
+    return claimed;
+  }
+
+  /** The place that a file has got. */
+  find(slot: number): MemberClaim | undefined {
+    const at = this.#wordOf(slot);
+    const word = Atomics.load(this.#words, at);
+    if (word <= UNCLAIMED) return undefined;
+    return { place: Number(word - 1n), size: Number(Atomics.load(this.#words, at + 1)), isNew: false };
+  }
+
+  /** Waits until nobody else has the lock, and takes it. */
+  async lock(): Promise<void> {
+    while (Atomics.compareExchange(this.#lock, 0, FREE, TAKEN) !== FREE) {
+      // the event loop goes on: a thread that waits can be asked to end
+      const { value } = Atomics.waitAsync(this.#lock, 0, TAKEN);
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await value;
+    }
+  }
+
+  unlock(): void {
+    Atomics.store(this.#lock, 0, FREE);
+    Atomics.notify(this.#lock, 0, 1);
+  }
+
+  #wordOf(slot: number): number {
+    return WORDS_BEFORE_ENDS + this.#archives + slot * WORDS_OF_A_SLOT;
+  }
+}
