@@ -65,7 +65,7 @@ export function addBackupOptions(command: Command): Command {
 
 function addOutputOptions(command: Command): void {
   command
-    .option('-D, --pgdata <directory>', 'receive base backup into directory, or "-" for standard output')
+    .option('-D, --pgdata <directory>', 'receive base backup into directory')
     .option('-F, --format <p|t>', 'output format (plain (default), tar)', parseFormat)
     .option(
       '-r, --max-rate <rate>',
