@@ -4,7 +4,7 @@
  */
 import { assertNever } from '../assert-never.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
-import { openReader } from '../source/open-source.js';
+import { openReader } from '../source/open-reader.js';
 import type { FileReader } from '../source/source.js';
 import { syncPaths } from '../target/directory-writer.js';
 import { openTarget } from '../target/open-target.js';

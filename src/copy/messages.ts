@@ -6,7 +6,7 @@ import type { ChecksumAlgorithm } from '../checksum.js';
 import type { PlainError } from '../errors.js';
 import type { Lsn } from '../lsn.js';
 import type { ManifestFile } from '../manifest/manifest.js';
-import type { SourceSpec } from '../source/open-source.js';
+import type { SourceSpec } from '../source/open-reader.js';
 import type { FileToRead } from '../source/source.js';
 import type { ArchiveStretch, TargetSpec } from '../target/target.js';
 

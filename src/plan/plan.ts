@@ -66,7 +66,10 @@ export function slotCount(tasks: readonly CopyTask[]): number {
   return tasks.reduce((most, { slot, files }) => Math.max(most, slot + files.length), 0);
 }
 
-/** Tasks, largest first. Files of one task lie together in the list, which is directory order. */
+/**
+ * Tasks, largest first. Files of one task lie together in the list, which is directory order. Parts of several large files
+ * alternate: workers that write to one file at the same time wait for each other in the kernel.
+ */
 export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): CopyTask[] {
   const groups: PlannedFile[][] = [];
   const open = new Map<number | undefined, { files: PlannedFile[]; bytes: number }>();
@@ -96,8 +99,12 @@ export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): Co
       next = slot + group.length;
       return { files: group, slot, bytes: group.reduce((sum, file) => sum + plannedBytes(file), 0) };
     })
-    .toSorted((a, b) => b.bytes - a.bytes)
+    .toSorted((a, b) => b.bytes - a.bytes || startOf(a.files) - startOf(b.files))
     .map((group, id) => ({ id, ...group }));
+}
+
+function startOf([first]: readonly PlannedFile[]): number {
+  return first?.range?.offset ?? 0;
 }
 
 /** Bytes that are to be copied of a planned file. */

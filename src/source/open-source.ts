@@ -1,12 +1,10 @@
-/* The kind of source from its description, on the coordinator's side and in the worker threads. */
+/* The kind of source that a server has, on the coordinator's side; open-reader.ts is the workers' side. */
 import { assertNever } from '../assert-never.js';
 import { ConvoyError } from '../errors.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
-import type { ServerIdentity } from './server-identity.js';
-import type { BackupSource, FileReader } from './source.js';
-import { SqlReader } from './sql-reader.js';
+import type { SourceSpec } from './open-reader.js';
+import type { BackupSource } from './source.js';
 import { SqlSource } from './sql-source.js';
-import { WalsenderReader } from './walsender-reader.js';
 import { WalsenderSource } from './walsender-source.js';
 
 export { primaryConninfo } from '../wire/primary-conninfo.js';
@@ -14,18 +12,6 @@ export { resolveConnection as resolveConnectionSettings, type ConnectionSettings
 
 export const SOURCE_CHOICES = ['auto', 'walsender', 'sql'] as const;
 export type SourceChoice = (typeof SOURCE_CHOICES)[number];
-
-/** Plain data, so that worker threads can open their own connections. Holds the password: never printed. */
-export type SourceSpec =
-  SpecOf<'walsender'> | (SpecOf<'sql'> & { readonly fileMode: number; readonly dataChecksums: boolean });
-
-interface SpecOf<Kind extends string> {
-  readonly kind: Kind;
-  /** Lead to the one server that the coordinator has reached. */
-  readonly settings: ConnectionSettings;
-  /** What every connection must find there. */
-  readonly identity: ServerIdentity;
-}
 
 export interface OpenSourceOptions {
   readonly choice: SourceChoice;
@@ -49,7 +35,6 @@ export interface OpenedSource {
 }
 
 const APPLICATION_NAME = 'pgconvoy';
-const WORKER_NAME = 'pgconvoy worker';
 
 /** SQLSTATEs with which a server turns a replication connection away that may still let a plain one in. */
 const NO_REPLICATION_STATES: ReadonlySet<string> = new Set(['42501', '28000', '53300']);
@@ -121,23 +106,4 @@ async function openSql(settings: ConnectionSettings, options: OpenSourceOptions)
     spec: { kind: 'sql', settings: reached, identity, fileMode, dataChecksums },
     reason: undefined,
   };
-}
-
-/** A worker's connection. */
-export function openReader(spec: SourceSpec): Promise<FileReader> {
-  switch (spec.kind) {
-    case 'walsender':
-      return WalsenderReader.open(spec.settings, { applicationName: WORKER_NAME, expected: spec.identity });
-    case 'sql': {
-      const { fileMode, dataChecksums, identity: expected } = spec;
-      return SqlReader.open(spec.settings, {
-        applicationName: WORKER_NAME,
-        fileMode,
-        dataChecksums,
-        expected,
-      });
-    }
-    default:
-      return assertNever(spec);
-  }
 }

@@ -1,0 +1,47 @@
+/*
+ * A worker thread's connection from the description of the source that the coordinator has opened (open-source.ts). Only the
+ * reader that is needed is loaded: every thread pays for what it loads.
+ */
+import { assertNever } from '../assert-never.js';
+import type { ConnectionSettings } from '../wire/conninfo.js';
+import type { ServerIdentity } from './server-identity.js';
+import type { FileReader } from './source.js';
+
+const WORKER_NAME = 'pgconvoy worker';
+
+/** Plain data, so that worker threads can open their own connections. Holds the password: never printed. */
+export type SourceSpec =
+  SpecOf<'walsender'> | (SpecOf<'sql'> & { readonly fileMode: number; readonly dataChecksums: boolean });
+
+interface SpecOf<Kind extends string> {
+  readonly kind: Kind;
+  /** Lead to the one server that the coordinator has reached. */
+  readonly settings: ConnectionSettings;
+  /** What every connection must find there. */
+  readonly identity: ServerIdentity;
+}
+
+/** A worker's connection. */
+export async function openReader(spec: SourceSpec): Promise<FileReader> {
+  switch (spec.kind) {
+    case 'walsender': {
+      const { WalsenderReader } = await import('./walsender-reader.js');
+      return await WalsenderReader.open(spec.settings, {
+        applicationName: WORKER_NAME,
+        expected: spec.identity,
+      });
+    }
+    case 'sql': {
+      const { SqlReader } = await import('./sql-reader.js');
+      const { fileMode, dataChecksums, identity: expected } = spec;
+      return await SqlReader.open(spec.settings, {
+        applicationName: WORKER_NAME,
+        fileMode,
+        dataChecksums,
+        expected,
+      });
+    }
+    default:
+      return assertNever(spec);
+  }
+}
