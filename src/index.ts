@@ -1,6 +1,7 @@
 /* The public API: what the command line uses, for programs. */
 export { backup } from './coordinator/backup.js';
-export type { BackupEvents, BackupOptions, BackupReport } from './coordinator/backup-options.js';
+export type { BackupEvents, BackupOptions } from './coordinator/backup-options.js';
+export type { BackupReport } from './coordinator/backup-report.js';
 export { ConvoyError, type ErrorCode } from './errors.js';
 export { formatLsn, parseLsn, type Lsn } from './lsn.js';
 export { resolveConnectionSettings, type ConnectionSettings } from './source/open-source.js';

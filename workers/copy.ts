@@ -4,7 +4,7 @@
  */
 import { BroadcastChannel, workerData } from 'node:worker_threads';
 import { CopyWorker } from '../src/copy/copy-worker.js';
-import type { CopyOutcome, WorkerStart, WorkerTask } from '../src/copy/messages.js';
+import type { WorkerAnswer, WorkerStart, WorkerTask } from '../src/copy/messages.js';
 
 const { cancelChannel } = workerData as WorkerStart;
 const worker = new CopyWorker();
@@ -13,6 +13,6 @@ const cancel = new BroadcastChannel(cancelChannel);
 cancel.onmessage = () => worker.cancel();
 cancel.unref();
 
-export function run(task: WorkerTask): Promise<CopyOutcome> {
+export function run(task: WorkerTask): Promise<WorkerAnswer> {
   return worker.run(task);
 }

@@ -49,6 +49,7 @@ export interface BackupFlags extends ConnectionFlags {
   readonly sync: boolean;
   readonly syncMethod: SyncMethod;
   readonly progress?: 'text' | 'json';
+  readonly report?: string;
   readonly verbose?: boolean;
   readonly estimateSize: boolean;
   readonly manifest: boolean;
@@ -128,6 +129,7 @@ function addGeneralOptions(command: Command): void {
     .option('--no-estimate-size', 'accepted for compatibility: the files are listed in any case')
     .option('--no-manifest', 'suppress generation of backup manifest')
     .option('--no-verify-checksums', 'do not verify checksums')
+    .option('--report <file>', 'write a report to file, as JSON, however the backup ends')
     .addOption(
       new Option('--source <auto|walsender|sql>', 'read through the parallel backup commands or plain SQL')
         .argParser(parseSourceChoice)

@@ -1,11 +1,14 @@
 /* `pgconvoy backup`: pg_basebackup's options, resolved into BackupOptions, and the exit status. */
 import path from 'node:path';
 import { Command } from 'commander';
+import { assertNever } from '../assert-never.js';
 import { backup } from '../coordinator/backup.js';
 import type { BackupEvents, BackupOptions, TargetOptions } from '../coordinator/backup-options.js';
-import { ConvoyError } from '../errors.js';
+import type { BackupReport } from '../coordinator/backup-report.js';
+import { asConvoyError, ConvoyError } from '../errors.js';
 import { addBackupOptions, type BackupFlags } from './backup-flags.js';
 import { NO_COMPRESSION } from '../target/compression/compression.js';
+import { completedReport, failedReport, reportLines, type BackupRecord } from './backup-report-text.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { requestedCompression } from './compression-option.js';
 import { connectionFrom } from './connection-options.js';
@@ -13,9 +16,13 @@ import { refuseContradictions } from './contradictions.js';
 import { printDetail, printError, printWarning } from './messages.js';
 import { canonical, parseWalDirectory } from './option-values.js';
 import { createProgressDisplay } from './progress-display.js';
+import { ReportFile } from './report-file.js';
 
 /** A label is one line of at most this (MAXPGPATH, do_pg_backup_start). */
 const MAX_LABEL_BYTES = 1024;
+
+/** Warnings that a report repeats; a damaged cluster may bring millions. */
+const MAX_REPORTED_WARNINGS = 1000;
 
 export function backupCommand(): Command {
   const command = new Command('backup')
@@ -26,40 +33,89 @@ export function backupCommand(): Command {
 
 async function runBackup(flags: BackupFlags): Promise<void> {
   refuseContradictions(flags);
+  const startedAt = new Date();
   const options = await resolveOptions(flags);
   // as pg_basebackup: what is written belongs to its owner alone, but where the server's own files do not
   process.umask(0o077);
+  const reportFile =
+    flags.report === undefined ? undefined : new ReportFile(flags.report, directoriesOf(options));
+  const { events, warnings } = eventsFor(flags);
+  const { signal, dispose } = cancelOnSignals();
+  const record = (): BackupRecord => ({ startedAt, endedAt: new Date(), label: flags.label, warnings });
+  try {
+    const report = await backup(options, events, signal);
+    for (const line of reportLines(report)) events.detail(line);
+    reportFile?.write(completedReport(report, record()));
+    sayWhatWasOdd(report);
+  } catch (error) {
+    writeFailure(reportFile, asConvoyError(error, 'worker_failed'), record());
+    throw error;
+  } finally {
+    dispose();
+  }
+}
+
+function sayWhatWasOdd({ retries, hasBadPages }: BackupReport): void {
+  if (retries === 1) printWarning('1 task was repeated after its connection broke');
+  else if (retries > 1) printWarning(`${retries} tasks were repeated after their connections broke`);
+  if (!hasBadPages) return;
+  printError('checksum error occurred');
+  process.exitCode = 1;
+}
+
+/** The failure itself is what the user is told last. */
+function writeFailure(file: ReportFile | undefined, failure: ConvoyError, record: BackupRecord): void {
+  try {
+    file?.write(failedReport(failure, record));
+  } catch (error) {
+    printWarning(asConvoyError(error, 'target_io').message);
+  }
+}
+
+function eventsFor(flags: BackupFlags): {
+  readonly events: BackupEvents;
+  readonly warnings: readonly string[];
+} {
   const display =
     flags.progress === undefined
       ? undefined
       : createProgressDisplay(process.stderr, flags.progress === 'json');
+  const warnings: string[] = [];
+  const notice = (message: string): void => {
+    display?.clear();
+    printDetail(message);
+  };
   const events: BackupEvents = {
-    notice(message) {
-      display?.clear();
-      printDetail(message);
+    notice,
+    detail: (message) => {
+      if (flags.verbose === true) notice(message);
     },
-    detail(message) {
-      if (flags.verbose === true) this.notice(message);
-    },
-    warning(message) {
+    warning: (message) => {
       display?.clear();
       printWarning(message);
+      if (warnings.length < MAX_REPORTED_WARNINGS) warnings.push(message);
     },
     phaseStarted: (phase) => display?.phase(phase),
     copyStarted: (totals, read) => display?.start(totals, read),
     copyEnded: () => display?.stop(),
   };
-  const { signal, dispose } = cancelOnSignals();
-  try {
-    const report = await backup(options, events, signal);
-    if (report.retries === 1) printWarning('1 task was repeated after its connection broke');
-    else if (report.retries > 1)
-      printWarning(`${report.retries} tasks were repeated after their connections broke`);
-    if (!report.hasBadPages) return;
-    printError('checksum error occurred');
-    process.exitCode = 1;
-  } finally {
-    dispose();
+  return { events, warnings };
+}
+
+/** Where no file that is not the backup's may lie. */
+function directoriesOf({ target }: BackupOptions): string[] {
+  switch (target.kind) {
+    case 'directory': {
+      const { directory, walDirectory, tablespaceMappings } = target;
+      const walDirectories = walDirectory === undefined ? [] : [walDirectory];
+      return [directory, ...walDirectories, ...tablespaceMappings.map(({ to }) => to)];
+    }
+    case 'archive':
+      return target.directory === undefined ? [] : [target.directory];
+    case 'blackhole':
+      return [];
+    default:
+      return assertNever(target);
   }
 }
 

@@ -3,7 +3,6 @@
  * The `pgconvoy` binary: finds the command, and turns whatever it throws into one error line, a hint, and exit
  * status 1, as PostgreSQL's own programs do.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { asConvoyError } from '../errors.js';
 import { backupCommand } from './backup.js';
@@ -11,13 +10,8 @@ import { checkCommand } from './check.js';
 import { demoCommand } from './demo.js';
 import { HELP_STYLE } from './help-style.js';
 import { printError, printHint } from './messages.js';
+import { programVersion } from './program-version.js';
 import { serveCommand } from './serve.js';
-
-function version(): string {
-  const packageFile = new URL('../../../package.json', import.meta.url);
-  const { version: text } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
-  return `pgconvoy ${text}`;
-}
 
 function buildProgram(): Command {
   const program = new Command('pgconvoy')
@@ -29,7 +23,7 @@ function buildProgram(): Command {
   for (const command of [program, ...program.commands]) {
     command
       .optionsGroup(command === program ? 'Options:' : 'General options:')
-      .version(version(), '-V, --version', 'output version information, then exit')
+      .version(`pgconvoy ${programVersion()}`, '-V, --version', 'output version information, then exit')
       .usage(command === program ? 'COMMAND [OPTION]...' : '[OPTION]...')
       .configureHelp(HELP_STYLE)
       // -Pv is -P -v

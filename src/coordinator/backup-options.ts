@@ -1,6 +1,5 @@
 /* What a backup is asked to do, resolved; the command line makes it, tests and programs may. No defaults inside. */
 import type { ChecksumAlgorithm } from '../checksum.js';
-import type { Lsn } from '../lsn.js';
 import type { ProgressCount } from '../progress-counters.js';
 import type { Compression } from '../target/compression/compression.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
@@ -69,13 +68,6 @@ export interface BackupOptions {
  */
 export type BackupPhase = 'open' | 'start' | 'list' | 'copy' | 'stop' | 'sync';
 
-export interface PhaseFigures {
-  readonly phase: BackupPhase;
-  readonly seconds: number;
-  /** What was moved; undefined for phases that move nothing. */
-  readonly bytes?: number;
-}
-
 /** Takes what happens, as it happens. */
 export interface BackupEvents {
   /** Always shown, one line. */
@@ -87,17 +79,4 @@ export interface BackupEvents {
   /** Files are being copied from now on; `read` tells how far it is. */
   copyStarted(totals: ProgressCount, read: () => ProgressCount): void;
   copyEnded(): void;
-}
-
-export interface BackupReport {
-  readonly startLsn: Lsn;
-  readonly stopLsn: Lsn;
-  readonly timeline: number;
-  /** Files and bytes written, WAL included. */
-  readonly copied: ProgressCount;
-  readonly vanishedFiles: number;
-  /** Tasks that were repeated on a new connection. */
-  readonly retries: number;
-  /** Pages were damaged on the server; the warnings named them. */
-  readonly hasBadPages: boolean;
 }

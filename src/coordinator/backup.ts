@@ -5,7 +5,7 @@
  */
 import type { CopySettings } from '../copy/messages.js';
 import type { CopyTools } from '../copy/paced-file.js';
-import { canCombine, RangeAssembly, type VanishedFile } from '../copy/range-assembly.js';
+import { canCombine } from '../copy/range-assembly.js';
 import { ProgressCounters } from '../progress-counters.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { formatLsn } from '../lsn.js';
@@ -17,11 +17,14 @@ import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
 import { refuseWithoutSyncfs } from '../target/sync-file-systems.js';
 import type { TargetSpec } from '../target/target.js';
-import type { BackupEvents, BackupOptions, BackupReport, RecoveryConf } from './backup-options.js';
+import { BackupAccount } from './backup-account.js';
+import type { BackupEvents, BackupOptions, RecoveryConf } from './backup-options.js';
+import type { BackupReport } from './backup-report.js';
 import { BackupTarget } from './backup-target.js';
+import { CopiedFiles } from './copied-files.js';
 import { PhaseClock } from './phase-clock.js';
 import { StopFiles } from './stop-files.js';
-import { WorkerPool, type CopiedOutcome } from './worker-pool.js';
+import { WorkerPool } from './worker-pool.js';
 
 /**
  * Takes a base backup.
@@ -72,8 +75,6 @@ class BackupRun {
   readonly #clock: PhaseClock;
   /** Set once, by whatever ends the backup early. */
   #failure: ConvoyError | undefined;
-  #vanishedFiles = 0;
-  #hasBadPages = false;
 
   constructor(
     options: BackupOptions,
@@ -116,14 +117,18 @@ class BackupRun {
     const list = await clock.time('list', () => this.#opened.source.list());
     const tasks = this.#plan(list);
     const spec = await this.#prepareTarget(started, tasks, list);
-    await clock.time('copy', () => this.#copy(started, spec, tasks, list));
+    const account = new BackupAccount(started.tablespaces);
+    await clock.time('copy', () => this.#copy(started, spec, tasks, list, account));
+    const copiedBytes = this.#counters.read().bytes;
     const tools = this.#tools();
     const stopFiles = new StopFiles(tools);
     const stopped = await clock.time('stop', () => this.#stop(started, stopFiles));
     const written = await this.#writeStopFiles(tools, list, stopped, stopFiles);
     await clock.time('sync', () => this.#sync(list, written));
     this.#finish(started, stopped);
-    return this.#report(started, stopped);
+    for (const file of stopFiles.manifestFiles) account.addFile(file);
+    const { walBytes } = stopFiles;
+    return this.#report(started, stopped, account, { copiedBytes, walBytes });
   }
 
   async #start(): Promise<StartedBackup> {
@@ -162,7 +167,13 @@ class BackupRun {
     });
   }
 
-  async #copy(started: StartedBackup, spec: TargetSpec, tasks: CopyTask[], list: FileList): Promise<void> {
+  async #copy(
+    started: StartedBackup,
+    spec: TargetSpec,
+    tasks: CopyTask[],
+    list: FileList,
+    account: BackupAccount,
+  ): Promise<void> {
     const { maxRateBytesPerSecond, verifyPageChecksums } = this.#options;
     this.#throwIfFailed();
     const rate =
@@ -179,39 +190,13 @@ class BackupRun {
       progress: this.#counters.memory,
     };
     const totals = { bytes: sumOfSizes(list), files: list.files.length };
-    const ranges = new RangeAssembly(tasks);
+    const watcher = new CopiedFiles(tasks, this.#target, account, this.#events);
     this.#events.copyStarted(totals, () => this.#counters.read());
     try {
-      await this.#pool.copyAll(settings, tasks, (outcome, task) => this.#noteCopied(outcome, task, ranges));
+      await this.#pool.copyAll(settings, tasks, watcher);
     } finally {
       this.#events.copyEnded();
     }
-  }
-
-  #noteCopied(outcome: CopiedOutcome, task: CopyTask, ranges: RangeAssembly): void {
-    const { files, parts, vanished, hasBadPages, warnings } = outcome;
-    for (const warning of warnings) this.#events.warning(warning);
-    this.#hasBadPages ||= hasBadPages;
-    for (const file of files) this.#target.addToManifest(file);
-    const settled = [
-      ...parts.map((part) => ranges.addPart(part)),
-      ...vanished.map((path) => ranges.addVanished(path)),
-    ];
-    for (const whole of settled) {
-      if (whole?.kind === 'complete') this.#target.addToManifest(whole.file);
-      if (whole?.kind === 'vanished') this.#noteVanished(whole);
-    }
-    for (const path of vanished.filter((name) => !ranges.wasCut(name))) {
-      const index = task.files.findIndex((file) => file.target === path);
-      // an earlier try of the task, whose connection broke, may have begun it
-      this.#noteVanished({ path, slot: task.slot + index, mtime: task.files[index]?.mtime ?? 0 });
-    }
-  }
-
-  #noteVanished(file: VanishedFile): void {
-    const kept = this.#target.settleVanished(file);
-    if (kept === undefined) this.#vanishedFiles += 1;
-    else this.#target.addToManifest(kept);
   }
 
   async #stop(started: StartedBackup, files: StopFiles): Promise<StoppedBackup> {
@@ -264,21 +249,34 @@ class BackupRun {
   #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
     this.#throwIfFailed();
     this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
-    if (this.#vanishedFiles > 0) {
-      this.#events.detail(`files that were gone before they could be read: ${this.#vanishedFiles}`);
-    }
     this.#events.detail('base backup completed');
   }
 
-  #report({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): BackupReport {
+  #report(
+    { startLsn, startTimeline }: StartedBackup,
+    { stopLsn }: StoppedBackup,
+    account: BackupAccount,
+    { copiedBytes, walBytes }: { readonly copiedBytes: number; readonly walBytes: number },
+  ): BackupReport {
+    const { version, systemIdentifier } = this.#opened.source.server;
+    const { workers, tablespaces, vanishedFiles, retries, hasBadPages } = account;
+    const copied = this.#counters.read();
+    const phases = this.#clock.figures({ copy: copiedBytes, stop: copied.bytes - copiedBytes });
     return {
+      source: this.#opened.spec.kind,
+      serverVersion: version,
+      systemIdentifier,
       startLsn,
       stopLsn,
       timeline: startTimeline,
-      copied: this.#counters.read(),
-      vanishedFiles: this.#vanishedFiles,
-      retries: this.#pool.retries,
-      hasBadPages: this.#hasBadPages,
+      copied,
+      walBytes,
+      phases,
+      workers,
+      tablespaces,
+      vanishedFiles,
+      retries,
+      hasBadPages,
     };
   }
 

@@ -1,5 +1,6 @@
 /* How long each phase of a backup takes. Held by backup.ts; its figures are for the report. */
-import type { BackupPhase, PhaseFigures } from './backup-options.js';
+import type { BackupPhase } from './backup-options.js';
+import type { PhaseFigures } from './backup-report.js';
 
 export class PhaseClock {
   readonly #seconds = new Map<BackupPhase, number>();

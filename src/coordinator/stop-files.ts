@@ -14,6 +14,8 @@ export class StopFiles implements StopReceiver {
   readonly manifestFiles: ManifestFile[] = [];
   /** Relative to the data directory, to be synced. */
   readonly paths: string[] = [];
+  /** Of the segments. */
+  walBytes = 0;
   readonly #tools: CopyTools;
   readonly #copy: PacedFileCopy;
   #member: StopMember | undefined;
@@ -41,7 +43,8 @@ export class StopFiles implements StopReceiver {
     if (path === CONTROL_FILE_PATH) return;
     const written = this.#copy.end();
     this.paths.push(path);
-    if (!isWalSegmentName(path.slice('pg_wal/'.length))) this.manifestFiles.push(written);
+    if (isWalSegmentName(path.slice('pg_wal/'.length))) this.walBytes += written.size;
+    else this.manifestFiles.push(written);
   }
 
   /** Gives up what has come so far. */

@@ -10,8 +10,15 @@ import { BroadcastChannel } from 'node:worker_threads';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
 import { assertNever } from '../assert-never.js';
-import type { CopyOutcome, CopySettings, WorkerStart, WorkerTask } from '../copy/messages.js';
-import { asConvoyError, ConvoyError } from '../errors.js';
+import type {
+  CopyOutcome,
+  CopySettings,
+  TaskWork,
+  WorkerAnswer,
+  WorkerStart,
+  WorkerTask,
+} from '../copy/messages.js';
+import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
 /**
@@ -27,16 +34,22 @@ const CANCEL_LIMIT_MS = 1000;
 
 export type CopiedOutcome = Extract<CopyOutcome, { kind: 'copied' }>;
 
+/** Is told how the tasks go. */
+export interface CopyWatcher {
+  copied(outcome: CopiedOutcome, task: CopyTask, work: TaskWork): void;
+  /** The connection broke; the task will be repeated. */
+  retried(error: PlainError, work: TaskWork): void;
+}
+
 export class WorkerPool {
-  readonly #pool: Piscina<WorkerTask, CopyOutcome>;
+  readonly #pool: Piscina<WorkerTask, WorkerAnswer>;
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
   readonly #maxRetries: number;
   /** Calls that the threads have not answered yet. */
-  readonly #running = new Set<Promise<CopyOutcome>>();
+  readonly #running = new Set<Promise<WorkerAnswer>>();
   #stopping: Promise<void> | undefined;
-  #retries = 0;
 
   /**
    * Starts the threads; they are ready when the backup has started on the server.
@@ -64,17 +77,9 @@ export class WorkerPool {
     this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
   }
 
-  get retries(): number {
-    return this.#retries;
-  }
-
   /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */
-  async copyAll(
-    settings: CopySettings,
-    tasks: readonly CopyTask[],
-    onCopied: (outcome: CopiedOutcome, task: CopyTask) => void,
-  ): Promise<void> {
-    await this.#all(tasks, async (task) => onCopied(await this.#copy(settings, task), task));
+  async copyAll(settings: CopySettings, tasks: readonly CopyTask[], watcher: CopyWatcher): Promise<void> {
+    await this.#all(tasks, (task) => this.#copy(settings, task, watcher));
   }
 
   /** fsyncs files. @throws ConvoyError */
@@ -127,26 +132,30 @@ export class WorkerPool {
     }
   }
 
-  async #copy(settings: CopySettings, task: CopyTask): Promise<CopiedOutcome> {
+  async #copy(settings: CopySettings, task: CopyTask, watcher: CopyWatcher): Promise<void> {
     const message = { kind: 'copy', settings, task: { files: task.files, slot: task.slot } } as const;
     for (let retry = 0; ; retry += 1) {
-      const outcome = await this.#run(message, retry < this.#maxRetries);
-      if (outcome.kind === 'copied') return outcome;
-      this.#retries += 1;
+      const { outcome, work } = await this.#run(message, retry < this.#maxRetries);
+      if (outcome.kind === 'copied') {
+        watcher.copied(outcome, task, work);
+        return;
+      }
+      watcher.retried(outcome.error, work);
       await delay(retryDelayMs(retry), undefined, { signal: this.#stopped.signal });
     }
   }
 
-  async #run(task: WorkerTask, mayRetry = false): Promise<CopyOutcome> {
+  async #run(task: WorkerTask, mayRetry = false): Promise<WorkerAnswer> {
     this.#stopped.signal.throwIfAborted();
     const answer = this.#pool.run(task);
     this.#running.add(answer);
-    const outcome = await answer.finally(() => this.#running.delete(answer));
+    const answered = await answer.finally(() => this.#running.delete(answer));
+    const { outcome } = answered;
     switch (outcome.kind) {
       case 'copied':
-        return outcome;
+        return answered;
       case 'connection_lost':
-        if (mayRetry && !this.#stopped.signal.aborted) return outcome;
+        if (mayRetry && !this.#stopped.signal.aborted) return answered;
         throw ConvoyError.fromPlain(outcome.error);
       case 'failed':
         throw ConvoyError.fromPlain(outcome.error);

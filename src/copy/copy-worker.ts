@@ -2,6 +2,7 @@
  * A worker thread's state: the one connection that it keeps from task to task, opened with the first, opened anew
  * after it broke. Driven by workers/copy.ts.
  */
+import { threadId } from 'node:worker_threads';
 import { assertNever } from '../assert-never.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { openReader } from '../source/open-reader.js';
@@ -10,7 +11,7 @@ import { syncPaths } from '../target/directory-writer.js';
 import { openTarget } from '../target/open-target.js';
 import { RateLimit } from '../target/rate-limit.js';
 import { copyTask } from './copy-task.js';
-import type { CopyOutcome, CopySettings, CopyTaskMessage, WorkerTask } from './messages.js';
+import type { CopyOutcome, CopySettings, CopyTaskMessage, WorkerAnswer, WorkerTask } from './messages.js';
 import type { CopyTools } from './paced-file.js';
 import { ProgressCounters } from '../progress-counters.js';
 
@@ -35,7 +36,13 @@ export class CopyWorker {
     this.#reader?.destroy();
   }
 
-  async run(task: WorkerTask): Promise<CopyOutcome> {
+  async run(task: WorkerTask): Promise<WorkerAnswer> {
+    const begin = performance.now();
+    const outcome = await this.#outcome(task);
+    return { outcome, work: { worker: threadId, seconds: (performance.now() - begin) / 1000 } };
+  }
+
+  async #outcome(task: WorkerTask): Promise<CopyOutcome> {
     switch (task.kind) {
       case 'copy':
         return await this.#copy(task.settings, task.task);

@@ -52,6 +52,19 @@ export type CopyOutcome =
   | { readonly kind: 'connection_lost'; readonly error: PlainError }
   | { readonly kind: 'failed'; readonly error: PlainError };
 
+/** Which thread had a task, and for how long. */
+export interface TaskWork {
+  /** The thread's number; threads that replace others have new ones. */
+  readonly worker: number;
+  readonly seconds: number;
+}
+
+/** What a thread sends back. */
+export interface WorkerAnswer {
+  readonly outcome: CopyOutcome;
+  readonly work: TaskWork;
+}
+
 /** What a worker can be asked for. */
 export type WorkerTask =
   | { readonly kind: 'copy'; readonly settings: CopySettings; readonly task: CopyTaskMessage }

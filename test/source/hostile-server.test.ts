@@ -9,7 +9,8 @@ import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { backup } from '../../src/coordinator/backup.js';
-import type { BackupOptions, BackupReport } from '../../src/coordinator/backup-options.js';
+import type { BackupOptions } from '../../src/coordinator/backup-options.js';
+import type { BackupReport } from '../../src/coordinator/backup-report.js';
 import { ConvoyError, type ErrorCode } from '../../src/errors.js';
 import { formatLsn } from '../../src/lsn.js';
 import { temporaryDirectory } from '../support/cleanup.js';
@@ -126,9 +127,14 @@ describe('an honest server', LIMIT, () => {
       const report = await runBackup(server, directory, { jobs, sync: jobs === 3 }).outcome;
       assert.equal(formatLsn(report.startLsn), START_LSN);
       assert.equal(formatLsn(report.stopLsn), STOP_LSN);
+      const { timeline, vanishedFiles, retries, hasBadPages, source, phases } = report;
       assert.deepEqual(
-        { ...report, startLsn: 0, stopLsn: 0, copied: 0 },
-        { startLsn: 0, stopLsn: 0, timeline: 1, copied: 0, vanishedFiles: 0, retries: 0, hasBadPages: false },
+        [timeline, vanishedFiles, retries, hasBadPages, source],
+        [1, 0, 0, false, 'walsender'],
+      );
+      assert.deepEqual(
+        phases.map(({ phase }) => phase),
+        ['open', 'start', 'list', 'copy', 'stop', 'sync'],
       );
       await assertComplete(cluster, directory);
     });

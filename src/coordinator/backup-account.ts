@@ -1,0 +1,88 @@
+/*
+ * Keeps account of what a backup copied: by worker, by tablespace, and what was odd about it. Filled by backup.ts as
+ * tasks end; its figures are for the report.
+ */
+import type { TaskWork } from '../copy/messages.js';
+import type { ManifestFile } from '../manifest/manifest.js';
+import type { SourceTablespace } from '../source/source.js';
+import type { TablespaceFigures, WorkerFigures } from './backup-report.js';
+import type { CopiedOutcome } from './worker-pool.js';
+
+interface Amount {
+  files: number;
+  bytes: number;
+}
+
+interface TablespaceAmount extends Amount {
+  readonly location: string | undefined;
+}
+
+export class BackupAccount {
+  vanishedFiles = 0;
+  hasBadPages = false;
+  retries = 0;
+  readonly #workers = new Map<number, Amount & { seconds: number; retries: number }>();
+  readonly #tablespaces: ReadonlyMap<number | undefined, TablespaceAmount>;
+
+  constructor(tablespaces: readonly SourceTablespace[]) {
+    this.#tablespaces = new Map<number | undefined, TablespaceAmount>([
+      [undefined, { location: undefined, files: 0, bytes: 0 }],
+      ...tablespaces.map(({ oid, location }) => [oid, { location, files: 0, bytes: 0 }] as const),
+    ]);
+  }
+
+  /** A task that ended well. */
+  addTask({ files, parts, hasBadPages }: CopiedOutcome, work: TaskWork): void {
+    const worker = this.#worker(work);
+    // of a file in parts, the first counts
+    worker.files += files.length + parts.filter(({ offset }) => offset === 0).length;
+    worker.bytes += [...files, ...parts].reduce((sum, { size }) => sum + size, 0);
+    this.hasBadPages ||= hasBadPages;
+  }
+
+  /** A task whose connection broke. */
+  addRetry(work: TaskWork): void {
+    this.#worker(work).retries += 1;
+    this.retries += 1;
+  }
+
+  /** A file that is whole. */
+  addFile({ path, size }: ManifestFile): void {
+    const oid = Number(/^pg_tblspc\/(\d+)\//.exec(path)?.[1]);
+    // a tablespace within the data directory counts as a part of that
+    const amount = this.#tablespaces.get(oid) ?? this.#tablespaces.get(undefined);
+    if (amount === undefined) return;
+    amount.files += 1;
+    amount.bytes += size;
+  }
+
+  /** In the order of the threads; those that had nothing to do are not there. */
+  get workers(): WorkerFigures[] {
+    return [...this.#workers]
+      .toSorted(([one], [other]) => one - other)
+      .map(([, { files, bytes, seconds, retries }], index) => ({
+        worker: index + 1,
+        files,
+        bytes,
+        seconds,
+        retries,
+      }));
+  }
+
+  /** The data directory first. */
+  get tablespaces(): TablespaceFigures[] {
+    return [...this.#tablespaces].map(([oid, { location, files, bytes }]) => ({
+      oid,
+      location,
+      files,
+      bytes,
+    }));
+  }
+
+  #worker({ worker, seconds }: TaskWork): Amount & { seconds: number; retries: number } {
+    const figures = this.#workers.get(worker) ?? { files: 0, bytes: 0, seconds: 0, retries: 0 };
+    figures.seconds += seconds;
+    this.#workers.set(worker, figures);
+    return figures;
+  }
+}
