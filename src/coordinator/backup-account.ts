@@ -32,7 +32,10 @@ export class BackupAccount {
   }
 
   /** A task that ended well. */
-  addTask({ files, parts, hasBadPages }: CopiedOutcome, work: TaskWork): void {
+  addTask(
+    { files, parts, hasBadPages }: Pick<CopiedOutcome, 'files' | 'parts' | 'hasBadPages'>,
+    work: TaskWork,
+  ): void {
     const worker = this.#worker(work);
     // of a file in parts, the first counts
     worker.files += files.length + parts.filter(({ offset }) => offset === 0).length;

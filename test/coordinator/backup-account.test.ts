@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BackupAccount } from '../../src/coordinator/backup-account.js';
+
+function file(path: string, size: number) {
+  return { path, size, mtime: 0, checksum: '' };
+}
+
+const NOTHING = { files: [], parts: [], hasBadPages: false } as const;
+
+test('files count for the tablespace that they lie in', () => {
+  const account = new BackupAccount([{ oid: 16384, location: '/srv/one' }]);
+  for (const [path, size] of [
+    ['PG_VERSION', 3],
+    ['base/1/112', 8192],
+    ['pg_tblspc/16384/PG_15_1/5/1', 100],
+    ['pg_tblspc/16384/PG_15_1/5/2', 200],
+    // within the data directory
+    ['pg_tblspc/16385/PG_15_1/5/1', 5],
+  ] as const) {
+    account.addFile(file(path, size));
+  }
+  assert.deepEqual(account.tablespaces, [
+    { oid: undefined, location: undefined, files: 3, bytes: 8200 },
+    { oid: 16384, location: '/srv/one', files: 2, bytes: 300 },
+  ]);
+});
+
+test('workers are counted from 1, with what they copied and repeated', () => {
+  const account = new BackupAccount([]);
+  account.addTask({ ...NOTHING, files: [file('a', 10), file('b', 5)] }, { worker: 7, seconds: 1 });
+  account.addRetry({ worker: 4, seconds: 0.5 });
+  const parts = [
+    { ...file('c', 100), offset: 0 },
+    { ...file('d', 50), offset: 1024 },
+  ];
+  account.addTask({ ...NOTHING, parts, hasBadPages: true }, { worker: 4, seconds: 0.25 });
+  account.addTask(NOTHING, { worker: 7, seconds: 1 });
+  assert.deepEqual(account.workers, [
+    { worker: 1, files: 1, bytes: 150, seconds: 0.75, retries: 1 },
+    { worker: 2, files: 2, bytes: 15, seconds: 2, retries: 0 },
+  ]);
+  assert.deepEqual([account.retries, account.hasBadPages], [1, true]);
+});
