@@ -83,9 +83,7 @@ function commonFields({ startedAt, endedAt, label, warnings }: BackupRecord): ob
   };
 }
 
-function withRate<Figures extends { readonly seconds: number; readonly bytes?: number }>(
-  figures: Figures,
-): object {
+function withRate(figures: { readonly seconds: number; readonly bytes?: number }): object {
   const { seconds, bytes } = figures;
   if (bytes === undefined) return figures;
   return { ...figures, bytesPerSecond: seconds === 0 ? null : Math.round(bytes / seconds) };
