@@ -64,6 +64,7 @@ export function completedReport(report: BackupReport, record: BackupRecord): obj
     vanishedFiles: report.vanishedFiles,
     retries: report.retries,
     hasBadPages: report.hasBadPages,
+    badPageCount: report.badPageCount ?? null,
   };
 }
 

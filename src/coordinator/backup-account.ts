@@ -20,6 +20,8 @@ interface TablespaceAmount extends Amount {
 export class BackupAccount {
   vanishedFiles = 0;
   hasBadPages = false;
+  /** Undefined: nobody knows. */
+  badPageCount: number | undefined = 0;
   retries = 0;
   readonly #workers = new Map<number, Amount & { seconds: number; retries: number }>();
   readonly #tablespaces: ReadonlyMap<number | undefined, TablespaceAmount>;
@@ -33,14 +35,18 @@ export class BackupAccount {
 
   /** A task that ended well. */
   addTask(
-    { files, parts, hasBadPages }: Pick<CopiedOutcome, 'files' | 'parts' | 'hasBadPages'>,
+    outcome: Pick<CopiedOutcome, 'files' | 'parts' | 'hasBadPages' | 'badPageCount'>,
     work: TaskWork,
   ): void {
+    const { files, parts, hasBadPages, badPageCount } = outcome;
     const worker = this.#worker(work);
     // of a file in parts, the first counts
     worker.files += files.length + parts.filter(({ offset }) => offset === 0).length;
     worker.bytes += [...files, ...parts].reduce((sum, { size }) => sum + size, 0);
-    this.hasBadPages ||= hasBadPages;
+    if (!hasBadPages) return;
+    this.hasBadPages = true;
+    if (badPageCount === undefined) this.badPageCount = undefined;
+    else if (this.badPageCount !== undefined) this.badPageCount += badPageCount;
   }
 
   /** A task whose connection broke. */

@@ -52,4 +52,6 @@ export interface BackupReport {
   readonly retries: number;
   /** Pages were damaged on the server; the warnings named them. */
   readonly hasBadPages: boolean;
+  /** Undefined: there are some, and the server does not say how many. */
+  readonly badPageCount: number | undefined;
 }

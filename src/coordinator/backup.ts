@@ -259,7 +259,7 @@ class BackupRun {
     { copiedBytes, walBytes }: { readonly copiedBytes: number; readonly walBytes: number },
   ): BackupReport {
     const { version, systemIdentifier } = this.#opened.source.server;
-    const { workers, tablespaces, vanishedFiles, retries, hasBadPages } = account;
+    const { workers, tablespaces, vanishedFiles, retries, hasBadPages, badPageCount } = account;
     const copied = this.#counters.read();
     const phases = this.#clock.figures({ copy: copiedBytes, stop: copied.bytes - copiedBytes });
     return {
@@ -277,6 +277,7 @@ class BackupRun {
       vanishedFiles,
       retries,
       hasBadPages,
+      badPageCount,
     };
   }
 

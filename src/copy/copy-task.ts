@@ -32,10 +32,11 @@ export async function copyTask(
     },
   };
   try {
-    const { hasBadPages, warnings } = await reader.read(files, options, receiver);
+    const { hasBadPages, badPageCount, warnings } = await reader.read(files, options, receiver);
     const stretches = await tools.target.commit();
     const vanished = files.filter((_file, index) => !arrived.has(index)).map((file) => file.target);
-    return { kind: 'copied', files: copied, parts, vanished, stretches, hasBadPages, warnings };
+    const pages = badPageCount === undefined ? { hasBadPages } : { hasBadPages, badPageCount };
+    return { kind: 'copied', files: copied, parts, vanished, stretches, ...pages, warnings };
   } catch (error) {
     copy.abandon();
     const isTakenBack = tools.target.rollback();

@@ -46,6 +46,8 @@ export type CopyOutcome =
       /** Where the task lies in archives that have a checksum over all of their bytes. */
       readonly stretches: readonly ArchiveStretch[];
       readonly hasBadPages: boolean;
+      /** As ReadResult. */
+      readonly badPageCount?: number;
       readonly warnings: readonly string[];
     }
   /** The connection broke: the same task may succeed on a new one. */

@@ -150,6 +150,8 @@ export interface FileReceiver {
 export interface ReadResult {
   /** Pages that are damaged on the server were copied as they are; a warning named them. */
   readonly hasBadPages: boolean;
+  /** How many; absent where there are none, and where the server does not say. */
+  readonly badPageCount?: number | undefined;
   /** Warnings of the server, and of the page check. */
   readonly warnings: readonly string[];
 }

@@ -106,6 +106,7 @@ export class SqlReader implements FileReader {
     startLsn: Lsn,
   ): Promise<ReadResult> {
     const warnings: string[] = [];
+    let badPageCount = 0;
     for (const [file, pages] of suspects) {
       const verifier = new SegmentVerifier(this.#memory, { segmentNumber: 0 }, startLsn);
       // oxlint-disable-next-line eslint/no-await-in-loop
@@ -117,8 +118,9 @@ export class SqlReader implements FileReader {
         onBad: (bad) => verifier.record(bad),
       });
       warnings.push(...verificationWarnings(file.target, verifier.verification));
+      badPageCount += verifier.verification.badPageCount;
     }
-    return { hasBadPages: warnings.length > 0, warnings };
+    return badPageCount === 0 ? NOTHING_FOUND : { hasBadPages: true, badPageCount, warnings };
   }
 }
 

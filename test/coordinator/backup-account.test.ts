@@ -34,11 +34,24 @@ test('workers are counted from 1, with what they copied and repeated', () => {
     { ...file('c', 100), offset: 0 },
     { ...file('d', 50), offset: 1024 },
   ];
-  account.addTask({ ...NOTHING, parts, hasBadPages: true }, { worker: 4, seconds: 0.25 });
+  account.addTask({ ...NOTHING, parts }, { worker: 4, seconds: 0.25 });
   account.addTask(NOTHING, { worker: 7, seconds: 1 });
   assert.deepEqual(account.workers, [
     { worker: 1, files: 1, bytes: 150, seconds: 0.75, retries: 1 },
     { worker: 2, files: 2, bytes: 15, seconds: 2, retries: 0 },
   ]);
-  assert.deepEqual([account.retries, account.hasBadPages], [1, true]);
+  assert.equal(account.retries, 1);
+});
+
+test('bad pages are counted, as long as every server says how many', () => {
+  const account = new BackupAccount([]);
+  const work = { worker: 1, seconds: 0 };
+  assert.deepEqual([account.hasBadPages, account.badPageCount], [false, 0]);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 2 }, work);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 3 }, work);
+  account.addTask(NOTHING, work);
+  assert.deepEqual([account.hasBadPages, account.badPageCount], [true, 5]);
+  account.addTask({ ...NOTHING, hasBadPages: true }, work);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 1 }, work);
+  assert.deepEqual([account.hasBadPages, account.badPageCount], [true, undefined]);
 });

@@ -61,6 +61,32 @@ test('damaged pages are named, the backup is complete, and the exit status is 1'
   assert.ok(copied?.equals(original ?? Buffer.alloc(0)), 'the pages are copied as they are');
 });
 
+test('the report says so, with their number where the pages were checked here', async (t) => {
+  const { server } = stage;
+  for (const source of ['walsender', 'sql'] as const) {
+    const target = await newTarget(t);
+    const file = path.join(path.dirname(target), 'report.json');
+    const user = { PGUSER: server.user, PGPASSWORD: server.password };
+    const address = source === 'sql' ? server : stage.serve;
+    const { status, stderr } = await takeBackup(
+      address,
+      target,
+      [`--source=${source}`, '--report', file],
+      user,
+    );
+    assert.equal(status, 1, stderr);
+    const report = JSON.parse(await fs.readFile(file, 'utf8')) as Readonly<Record<string, unknown>>;
+    const count = source === 'sql' ? DAMAGED_BLOCKS.length : null;
+    assert.deepEqual(
+      [report['status'], report['hasBadPages'], report['badPageCount']],
+      ['bad_pages', true, count],
+    );
+    const warnings = report['warnings'] as readonly string[];
+    assert.match(warnings[0] ?? '', /^checksum verification failed in file /);
+    assert.equal(warnings.length, DAMAGED_BLOCKS.length + 1);
+  }
+});
+
 test('--no-verify-checksums is silent about them', async (t) => {
   const target = await newTarget(t);
   const { status, stderr } = await takeBackup(stage.serve, target, ['--no-verify-checksums']);
