@@ -5,7 +5,7 @@
 import type { TaskWork } from '../copy/messages.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import type { SourceTablespace } from '../source/source.js';
-import type { TablespaceFigures, WorkerFigures } from './backup-report.js';
+import type { BackupReport, TablespaceFigures, WorkerFigures } from './backup-report.js';
 import type { CopiedOutcome } from './worker-pool.js';
 
 interface Amount {
@@ -63,6 +63,15 @@ export class BackupAccount {
     if (amount === undefined) return;
     amount.files += 1;
     amount.bytes += size;
+  }
+
+  /** What the report has of it. */
+  get figures(): Pick<
+    BackupReport,
+    'workers' | 'tablespaces' | 'vanishedFiles' | 'retries' | 'hasBadPages' | 'badPageCount'
+  > {
+    const { workers, tablespaces, vanishedFiles, retries, hasBadPages, badPageCount } = this;
+    return { workers, tablespaces, vanishedFiles, retries, hasBadPages, badPageCount };
   }
 
   /** In the order of the threads; those that had nothing to do are not there. */

@@ -259,7 +259,6 @@ class BackupRun {
     { copiedBytes, walBytes }: { readonly copiedBytes: number; readonly walBytes: number },
   ): BackupReport {
     const { version, systemIdentifier } = this.#opened.source.server;
-    const { workers, tablespaces, vanishedFiles, retries, hasBadPages, badPageCount } = account;
     const copied = this.#counters.read();
     const phases = this.#clock.figures({ copy: copiedBytes, stop: copied.bytes - copiedBytes });
     return {
@@ -272,12 +271,7 @@ class BackupRun {
       copied,
       walBytes,
       phases,
-      workers,
-      tablespaces,
-      vanishedFiles,
-      retries,
-      hasBadPages,
-      badPageCount,
+      ...account.figures,
     };
   }
 

@@ -163,6 +163,6 @@ export interface FileReader {
    * and what the receiver throws
    */
   read(files: readonly FileToRead[], options: ReadOptions, receiver: FileReceiver): Promise<ReadResult>;
-  close(): Promise<void>;
+  /** Drops the connection, at once: a server that waits for a command takes the end for a goodbye. */
   destroy(): void;
 }

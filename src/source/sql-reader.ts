@@ -34,7 +34,7 @@ export interface SqlReaderOptions {
 }
 
 /** What the reader needs of a connection. */
-export type ReaderConnection = Pick<ServerConnection, 'run' | 'close' | 'destroy'>;
+export type ReaderConnection = Pick<ServerConnection, 'run' | 'destroy'>;
 
 export class SqlReader implements FileReader {
   readonly #connection: ReaderConnection;
@@ -84,10 +84,6 @@ export class SqlReader implements FileReader {
     reader.finish();
     rows.finish();
     return verifyFrom === undefined ? NOTHING_FOUND : await this.#recheck(rows.suspects, verifyFrom);
-  }
-
-  close(): Promise<void> {
-    return this.#connection.close();
   }
 
   destroy(): void {

@@ -82,10 +82,6 @@ export class WalsenderReader implements FileReader {
     return modes;
   }
 
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-
   destroy(): void {
     this.#connection.destroy();
   }

@@ -28,7 +28,11 @@ export class TargetWithAddedText implements Target {
     if (file.offset !== undefined) {
       throw new ConvoyError('target_io', `could not add to file "${file.path}": it is too large`);
     }
-    const writer = this.#inner.createFile({ ...file, size: file.size + addition.length });
+    const writer = this.#inner.createFile({
+      ...file,
+      size: file.size + addition.length,
+      wholeSize: (file.wholeSize ?? file.size) + addition.length,
+    });
     return {
       size: writer.size - addition.length,
       write: (chunk) => writer.write(chunk),
@@ -39,6 +43,7 @@ export class TargetWithAddedText implements Target {
       abandon: () => writer.abandon(),
     };
   }
+
   commit(): Promise<readonly ArchiveStretch[]> {
     return this.#inner.commit();
   }

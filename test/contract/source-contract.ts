@@ -112,7 +112,7 @@ export function sourceContract(name: string, prepare: (t: TestContext) => Promis
           assert.ok(collector.content.get(index)?.equals(await setup.contentOf(file)), file.target);
         }
       }
-      await opened.close();
+      opened.destroy();
 
       const members = new Collector();
       const stop = await source.stop({ includeWal: true, waitForArchive: false }, members);

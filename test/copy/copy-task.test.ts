@@ -70,7 +70,6 @@ function readerThat(play: Play, result = { hasBadPages: false, warnings: [] as s
       await play(receiver);
       return result;
     },
-    close: () => Promise.resolve(),
     destroy: () => {},
   };
 }

@@ -82,7 +82,6 @@ function answering({ stream, reread, pieceBytes = stream.length }: Answer): Read
       }
       return [];
     },
-    close: () => Promise.resolve(),
     destroy: () => {},
   };
 }

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { TargetWithAddedText } from '../../src/target/added-text.js';
 import { openTarget } from '../../src/target/open-target.js';
-import type { Target } from '../../src/target/target.js';
+import type { Target, TargetFile } from '../../src/target/target.js';
 import { temporaryDirectory, type TestScope } from '../support/cleanup.js';
 
 const FILE = { path: 'postgresql.auto.conf', size: 6, mode: 0o640, mtime: 1_700_000_000 };
@@ -40,6 +41,23 @@ test('other files are left alone', async (t) => {
   const { target, directory } = await prepare(t);
   target.createFile({ ...FILE, path: 'postgresql.conf' }).finish();
   assert.equal(readFileSync(path.join(directory, 'postgresql.conf'), 'utf8'), '');
+});
+
+test('a target that must know sizes beforehand is told of the text', () => {
+  const created: TargetFile[] = [];
+  const inner: Target = {
+    createFile(file) {
+      created.push(file);
+      return { size: file.size, write: () => undefined, finish: () => {}, abandon: () => {} };
+    },
+    commit: () => Promise.resolve([]),
+    rollback: () => true,
+  };
+  const target = new TargetWithAddedText(inner, [{ path: FILE.path, text: 'y = ü\n' }]);
+  assert.equal(target.createFile({ ...FILE, wholeSize: 6, slot: 3 }).size, 6);
+  target.createFile(FILE);
+  const grown = { ...FILE, size: 13, wholeSize: 13 };
+  assert.deepEqual(created, [{ ...grown, slot: 3 }, grown]);
 });
 
 test('a file that workers share is refused', async (t) => {
