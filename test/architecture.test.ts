@@ -44,7 +44,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   // the demonstration drives everything as a user would; it is not in the table
   demo: ['wire', 'replication', 'pgdata', 'manifest', 'source', 'target', 'coordinator', 'server'],
-  workers: ['copy', 'server'],
+  workers: ['copy', 'server', 'restore'],
 };
 
 const PACKAGE_HOMES: readonly (readonly [name: RegExp, folders: readonly string[]])[] = [

@@ -11,6 +11,7 @@ import { demoCommand } from './demo.js';
 import { HELP_STYLE } from './help-style.js';
 import { printError, printHint } from './messages.js';
 import { programVersion } from './program-version.js';
+import { restoreCommand } from './restore.js';
 import { serveCommand } from './serve.js';
 
 function buildProgram(): Command {
@@ -18,6 +19,7 @@ function buildProgram(): Command {
     .description('parallel physical backups of PostgreSQL over its own protocol')
     .addCommand(backupCommand())
     .addCommand(checkCommand())
+    .addCommand(restoreCommand())
     .addCommand(serveCommand())
     .addCommand(demoCommand());
   for (const command of [program, ...program.commands]) {

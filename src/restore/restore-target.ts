@@ -1,0 +1,149 @@
+/*
+ * The place that one restore goes to, from the first check to the last sync. Held by restore.ts, which says when.
+ */
+import { chmodSync, statSync, writeFileSync } from 'node:fs';
+import type { BackupManifest } from '../manifest/manifest.js';
+import { ManifestWriter } from '../manifest/manifest-writer.js';
+import { fileError } from '../errors.js';
+import { AUTO_CONF_PATH, RECOVERY_SIGNAL_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
+import { TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
+import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
+import { resolveInDirectory, syncPaths } from '../target/directory-writer.js';
+import { refuseUnlessRoom } from '../target/free-space.js';
+import { mapTablespaces } from '../target/tablespace-mapping.js';
+import type { DirectoryTargetSpec } from '../target/target.js';
+import type { BackupContent } from './backup-content.js';
+import { algorithmOf } from './manifest-check.js';
+import { formatRecovery, signalPath } from './recovery.js';
+import type { RestoreOptions } from './restore-options.js';
+
+const OWNER_MODE = 0o600;
+const GROUP_READ = 0o040;
+
+export class RestoreTarget {
+  readonly #options: RestoreOptions;
+  readonly #spec: DirectoryTargetSpec;
+  readonly #directory: DirectoryTarget;
+  /** Written by this one itself, absolute. */
+  readonly #ownFiles: string[] = [];
+
+  /** @throws ConvoyError `target_refused` unless nothing is there, or empty directories */
+  constructor(options: RestoreOptions, { tablespaces }: BackupContent, warn: (message: string) => void) {
+    const { directory, tablespaceMappings, walDirectory, recovery } = options;
+    this.#options = options;
+    this.#spec = {
+      kind: 'directory',
+      directory,
+      tablespaces: mapTablespaces(tablespaces, tablespaceMappings, 'the backup', warn),
+      walDirectory,
+      addedText:
+        recovery === undefined ? undefined : [{ path: AUTO_CONF_PATH, text: formatRecovery(recovery) }],
+    };
+    this.#directory = new DirectoryTarget(this.#spec);
+    for (const { location } of this.#spec.tablespaces) refuseUnlessEmpty(location);
+  }
+
+  get spec(): DirectoryTargetSpec {
+    return this.#spec;
+  }
+
+  /** Absolute path of the data directory, tablespaces and WAL in use: what `remove` would empty. */
+  get directories(): DirectoryTarget['directories'] {
+    return this.#directory.directories;
+  }
+
+  /**
+   * Makes the data directory, all that is known to be in it, and the links.
+   *
+   * @param files names and sizes of what is to come @throws ConvoyError `target_refused`, `target_io`
+   */
+  prepare(content: BackupContent, files: readonly { readonly path: string; readonly size: number }[]): void {
+    this.#refuseUnlessRoom(files);
+    const isLink = (target: string): boolean =>
+      this.#spec.tablespaces.some(({ oid }) => target === `pg_tblspc/${oid}`);
+    const listed = content.directories.filter(({ target }) => !isLink(target));
+    const links = this.#spec.tablespaces.length > 0 ? [{ target: 'pg_tblspc', mode: 0o700 }] : [];
+    const isListed = listed.some(({ target }) => target === 'pg_tblspc');
+    this.#directory.prepare(content.rootMode ?? 0o700, isListed ? listed : [...links, ...listed]);
+  }
+
+  /** What an archive does not tell: the group may pass where it may read the files. @throws ConvoyError `target_io` */
+  openToGroup(): void {
+    const versionFile = `${this.#spec.directory}/PG_VERSION`;
+    try {
+      if ((statSync(versionFile).mode & GROUP_READ) === 0) return;
+      for (const { directory } of this.#directory.directories) chmodSync(directory, 0o750);
+    } catch (error) {
+      throw fileError('set permissions for', versionFile, error);
+    }
+  }
+
+  /** What a recovery needs besides the backup's own files. @throws ConvoyError `target_io` */
+  writeRecovery(hasAutoConf: boolean): void {
+    const { recovery } = this.#options;
+    if (recovery === undefined) return;
+    // how the backup's own cluster was to recover does not count
+    for (const path of [RECOVERY_SIGNAL_PATH, STANDBY_SIGNAL_PATH]) this.removeFile(path);
+    this.#writeFile(signalPath(recovery), '');
+    if (!hasAutoConf) this.#writeFile(AUTO_CONF_PATH, formatRecovery(recovery));
+  }
+
+  /**
+   * The manifest of a plain backup: its tablespaces are linked, and tablespace_map, which would lead the server to where
+   * they once were, is not restored.
+   *
+   * @throws ConvoyError `target_io`
+   */
+  writeManifest(manifest: BackupManifest, mode: number): void {
+    const { version, systemIdentifier = 0n, files, walRanges } = manifest;
+    const { directory } = this.#spec;
+    const algorithm = algorithmOf(manifest);
+    using writer = new ManifestWriter({ directory, version, systemIdentifier, algorithm, mode });
+    for (const file of files.values()) if (file.path !== TABLESPACE_MAP_PATH) writer.addFile(file);
+    writer.finish(walRanges, this.#options.sync);
+  }
+
+  /** Where it is there. @throws ConvoyError `target_io` */
+  removeFile(path: string): void {
+    this.#directory.removeFile(path);
+  }
+
+  absolute(path: string): string {
+    return resolveInDirectory(this.#spec, path);
+  }
+
+  /** @param directories that were made besides those of `prepare`, relative @throws ConvoyError `target_io` */
+  syncDirectories(directories: readonly string[]): void {
+    syncPaths(this.#ownFiles);
+    syncPaths(directories.map((directory) => this.absolute(directory)));
+    this.#directory.syncDirectories();
+  }
+
+  async remove(): Promise<void> {
+    await this.#directory.remove();
+  }
+
+  #writeFile(path: string, text: string): void {
+    const absolute = this.absolute(path);
+    try {
+      writeFileSync(absolute, text, { mode: OWNER_MODE });
+    } catch (error) {
+      throw fileError('write file', absolute, error);
+    }
+    this.#ownFiles.push(absolute);
+  }
+
+  #refuseUnlessRoom(files: readonly { readonly path: string; readonly size: number }[]): void {
+    const { directory, walDirectory, tablespaces } = this.#spec;
+    const roots = [
+      ...tablespaces.map(({ oid, location }) => ({ prefix: `pg_tblspc/${oid}/`, directory: location })),
+      ...(walDirectory === undefined ? [] : [{ prefix: 'pg_wal/', directory: walDirectory }]),
+      { prefix: '', directory },
+    ].map((root) => ({ ...root, bytes: 0 }));
+    for (const { path, size } of files) {
+      const root = roots.find(({ prefix }) => path.startsWith(prefix));
+      if (root !== undefined) root.bytes += size;
+    }
+    refuseUnlessRoom(roots);
+  }
+}
