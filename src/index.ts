@@ -6,3 +6,6 @@ export { ConvoyError, type ErrorCode } from './errors.js';
 export { formatLsn, parseLsn, type Lsn } from './lsn.js';
 export { resolveConnectionSettings, type ConnectionSettings } from './source/open-source.js';
 export type { TablespaceMapping } from './target/tablespace-mapping.js';
+export { restore } from './restore/restore.js';
+export type { Recovery, RecoveryTarget } from './restore/recovery.js';
+export type { RestoreEvents, RestoreOptions, RestoreReport } from './restore/restore-options.js';

@@ -26,7 +26,7 @@ function buildProgram(): Command {
     command
       .optionsGroup(command === program ? 'Options:' : 'General options:')
       .version(`pgconvoy ${programVersion()}`, '-V, --version', 'output version information, then exit')
-      .usage(command === program ? 'COMMAND [OPTION]...' : '[OPTION]...')
+      .usage(command === program ? 'COMMAND [OPTION]...' : usageOf(command))
       .configureHelp(HELP_STYLE)
       // -Pv is -P -v
       .combineFlagAndOptionalValue(false)
@@ -35,6 +35,11 @@ function buildProgram(): Command {
       .configureOutput({ outputError: () => {} });
   }
   return program.helpCommand(false);
+}
+
+function usageOf(command: Command): string {
+  const names = command.registeredArguments.map((argument) => argument.name().toUpperCase());
+  return ['[OPTION]...', ...names].join(' ');
 }
 
 async function main(): Promise<number> {

@@ -69,13 +69,17 @@ async function runRestore(backup: string, flags: RestoreFlags): Promise<void> {
   const options = resolveOptions(backup, flags);
   process.umask(0o077);
   const display = flags.progress === true ? createProgressDisplay(process.stderr) : undefined;
+  const shown =
+    (print: (message: string) => void) =>
+    (message: string): void => {
+      display?.clear();
+      print(message);
+    };
   const events: RestoreEvents = {
-    notice: printDetail,
-    detail: (message) => {
-      if (flags.verbose === true) printDetail(message);
-    },
-    warning: printWarning,
-    problem: printError,
+    notice: shown(printDetail),
+    detail: flags.verbose === true ? shown(printDetail) : () => {},
+    warning: shown(printWarning),
+    problem: shown(printError),
     copyStarted: (totals, read) => display?.start(totals, read),
     copyEnded: () => display?.stop(),
   };

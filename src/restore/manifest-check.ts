@@ -3,7 +3,7 @@
  * restore.ts, which adds files as threads finish them. What is ignored: main() of PostgreSQL's pg_verifybackup.c.
  */
 import { type ChecksumAlgorithm, formatCrc32c, parseCrc32c } from '../checksum.js';
-import { combineCrc32c } from '../crc32c-combine.js';
+import { CRC32C } from '../crc-combine.js';
 import { MANIFEST_PATH, type BackupManifest, type RecordedFile } from '../manifest/manifest.js';
 import { AUTO_CONF_PATH, RECOVERY_SIGNAL_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
 import type { RestoredFile } from './messages.js';
@@ -105,7 +105,7 @@ function joinParts(parts: readonly RestoredFile[], size: number): RestoredFile |
   const { path, algorithm } = first;
   if (algorithm === 'NONE') return { path, algorithm, size, checksum: '' };
   const crc = rest.reduce(
-    (sum, part) => combineCrc32c(sum, parseCrc32c(part.checksum), part.size),
+    (sum, part) => CRC32C.combine(sum, parseCrc32c(part.checksum), part.size),
     parseCrc32c(first.checksum),
   );
   return { path, algorithm, size, checksum: formatCrc32c(crc) };

@@ -5,11 +5,11 @@
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { PlainError } from '../errors.js';
 import type { BackupArchive } from '../target/finished-backup.js';
-import type { TargetSpec } from '../target/target.js';
+import type { BlackholeTargetSpec, DirectoryTargetSpec } from '../target/target.js';
 
 /** The same for all tasks of a restore; comes with each of them. */
 export interface RestoreSettings {
-  readonly target: TargetSpec;
+  readonly target: DirectoryTargetSpec | BlackholeTargetSpec;
   readonly algorithm: ChecksumAlgorithm;
   /** Bytes and files done so far, by all threads: src/progress-counters.ts. */
   readonly progress: SharedArrayBuffer;

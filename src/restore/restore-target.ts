@@ -98,7 +98,8 @@ export class RestoreTarget {
     const { version, systemIdentifier = 0n, files, walRanges } = manifest;
     const { directory } = this.#spec;
     const algorithm = algorithmOf(manifest);
-    using writer = new ManifestWriter({ directory, version, systemIdentifier, algorithm, mode });
+    const options = { directory, version, systemIdentifier, algorithm, mode, encodePaths: false };
+    using writer = new ManifestWriter(options);
     for (const file of files.values()) if (file.path !== TABLESPACE_MAP_PATH) writer.addFile(file);
     writer.finish(walRanges, this.#options.sync);
   }

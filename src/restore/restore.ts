@@ -12,7 +12,6 @@ import { TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
 import { isWalSegmentName } from '../pgdata/wal-names.js';
 import { ProgressCounters } from '../progress-counters.js';
 import { refuseUnlessEmpty } from '../target/directory-target.js';
-import type { TargetSpec } from '../target/target.js';
 import { planCopies } from './copy-plan.js';
 import { extractArchive } from './extract-archive.js';
 import { algorithmOf, canCombine, ManifestCheck } from './manifest-check.js';
@@ -202,7 +201,7 @@ class RestoreRun {
     this.#target.syncDirectories(this.#directories);
   }
 
-  #settings(target: TargetSpec): RestoreSettings {
+  #settings(target: RestoreSettings['target']): RestoreSettings {
     const { manifest } = this.#opened;
     // a manifest that comes later is most likely pg_basebackup's default
     const algorithm = manifest === undefined ? 'CRC32C' : algorithmOf(manifest);

@@ -42,7 +42,8 @@ export class RestoredFileWriter {
   write(chunk: Buffer): void {
     this.#throwIfCancelled();
     this.#checksum?.update(chunk);
-    this.#writer?.write(chunk);
+    // a directory never asks to wait
+    void this.#writer?.write(chunk);
     this.#bytes += chunk.length;
     this.#progress.add(chunk.length, 0);
   }
