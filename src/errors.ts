@@ -89,6 +89,7 @@ const SYSTEM_MESSAGES: Readonly<Record<string, string>> = {
   ENOTDIR: 'Not a directory',
   ENOTEMPTY: 'Directory not empty',
   EPERM: 'Operation not permitted',
+  EPIPE: 'Broken pipe',
   EROFS: 'Read-only file system',
 };
 

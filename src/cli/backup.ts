@@ -143,10 +143,6 @@ function resolveArchive(pgdata: string, flags: BackupFlags): TargetOptions {
   if (compression?.hasWorkers === true) {
     printWarning('compression option "workers" has no effect: option -j says how many compress');
   }
-  if (pgdata === '-') throw new ConvoyError('usage', 'standard output is not supported yet');
-  if (compression !== undefined && compression.method !== 'none') {
-    throw new ConvoyError('usage', 'compression is not supported yet');
-  }
   return {
     kind: 'archive',
     directory: pgdata === '-' ? undefined : canonical(path.resolve(pgdata)),

@@ -5,9 +5,9 @@
 import { assertNever } from '../assert-never.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { CopyTools } from '../copy/paced-file.js';
+import { ConvoyError } from '../errors.js';
 import type { VanishedFile } from '../copy/range-assembly.js';
 import { type ManifestFile, manifestVersionOf, type WalRange } from '../manifest/manifest.js';
-import { ManifestWriter } from '../manifest/manifest-writer.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import { AUTO_CONF_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
 import { formatTablespaceMap, TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
@@ -16,13 +16,21 @@ import type { AddedText } from '../target/added-text.js';
 import { archiveCount } from '../target/archive-layout.js';
 import { createArchiveState } from '../target/archive-state.js';
 import { ArchiveTarget } from '../target/archive-target.js';
+import { openCompressor } from '../target/compression/open-compressor.js';
 import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import { openTarget } from '../target/open-target.js';
 import { mapTablespaces } from '../target/tablespace-mapping.js';
 import { syncFileSystems } from '../target/sync-file-systems.js';
-import type { ArchiveTargetSpec, DirectoryTargetSpec, Target, TargetSpec } from '../target/target.js';
+import type {
+  ArchiveStretch,
+  ArchiveTargetSpec,
+  DirectoryTargetSpec,
+  Target,
+  TargetSpec,
+} from '../target/target.js';
+import { BackupManifest } from './backup-manifest.js';
 import type { TargetOptions } from './backup-options.js';
 import { archiveNeeds, spaceNeeds } from './space-needs.js';
 import { writeWhole } from './stop-files.js';
@@ -52,17 +60,19 @@ export class BackupTarget {
   #files: Target | undefined;
   #directory: DirectoryTarget | undefined;
   #archives: ArchiveTarget | undefined;
-  #manifest: ManifestWriter | undefined;
+  #manifest: BackupManifest | undefined;
   #algorithm: ChecksumAlgorithm = 'NONE';
   /** Those that nothing but tablespace_map leads to. */
   #unlinked: readonly SourceTablespace[] = [];
   #fileMode = 0o600;
+  #hasManifestInside = false;
 
-  /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory */
+  /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory, and the compression is at hand */
   constructor(options: TargetOptions, warn: (message: string) => void) {
     this.#options = options;
     this.#warn = warn;
     if (options.kind === 'blackhole') return;
+    if (options.kind === 'archive') openCompressor(options.compression);
     if (options.directory !== undefined) refuseUnlessEmpty(options.directory);
     if (options.kind === 'directory' && options.walDirectory !== undefined)
       refuseUnlessEmpty(options.walDirectory);
@@ -86,9 +96,17 @@ export class BackupTarget {
       default:
         return assertNever(this.#options);
     }
-    const { directory } = this.#options;
-    if (manifestChecksums !== undefined && directory !== undefined) {
-      this.#beginManifest(directory, server, manifestChecksums, encodeManifestPaths);
+    if (manifestChecksums !== undefined) {
+      const { directory } = this.#options;
+      this.#hasManifestInside = directory === undefined;
+      this.#manifest = new BackupManifest({
+        directory,
+        version: manifestVersionOf(server.major),
+        systemIdentifier: server.systemIdentifier,
+        algorithm: manifestChecksums,
+        encodePaths: encodeManifestPaths,
+        mode: this.#fileMode,
+      });
     }
     return this.#spec;
   }
@@ -100,7 +118,7 @@ export class BackupTarget {
   }
 
   addToManifest(file: ManifestFile): void {
-    this.#manifest?.addFile(file);
+    this.#manifest?.add(file);
   }
 
   /**
@@ -108,10 +126,15 @@ export class BackupTarget {
    *
    * @returns what an archive keeps of it, for the manifest
    */
-  settleVanished({ path, mtime, slot }: VanishedFile): ManifestFile | undefined {
-    this.#directory?.removeFile(path);
-    const held = this.#archives?.heldFile(path, slot, this.#algorithm);
-    return held === undefined ? undefined : { path, mtime, ...held };
+  settleVanished({ path: file, mtime, slot }: VanishedFile): ManifestFile | undefined {
+    this.#directory?.removeFile(file);
+    const held = this.#archives?.heldFile(file, slot, this.#algorithm);
+    return held === undefined ? undefined : { path: file, mtime, ...held };
+  }
+
+  /** What a task has put into archives. */
+  noteStretches(stretches: readonly ArchiveStretch[]): void {
+    this.#archives?.note(stretches);
   }
 
   /** backup_label, and tablespace_map where that is needed. */
@@ -129,13 +152,13 @@ export class BackupTarget {
   writeStandbyFiles(tools: CopyTools, list: FileList): string[] {
     const hasSettings = list.files.some(({ target }) => target === AUTO_CONF_PATH);
     const paths = hasSettings ? [STANDBY_SIGNAL_PATH] : [AUTO_CONF_PATH, STANDBY_SIGNAL_PATH];
-    for (const path of paths) this.#writeOwn(tools, path, '');
+    for (const file of paths) this.#writeOwn(tools, file, '');
     return paths;
   }
 
-  /** All files are written: archives get their end. */
+  /** All files but the manifest are written: archives get their end, unless the manifest is to be inside. */
   async endFiles(): Promise<void> {
-    await this.#archives?.end();
+    if (!this.#hasManifestInside) await this.#archives?.end();
   }
 
   /** Makes files (relative paths), or archives, durable with `syncFiles`, then the directories. */
@@ -146,7 +169,7 @@ export class BackupTarget {
     const spec = this.#spec;
     const archives = this.#archives?.archives ?? [];
     await syncFiles(
-      spec.kind === 'directory' ? paths.map((path) => resolveInDirectory(spec, path)) : archives,
+      spec.kind === 'directory' ? paths.map((file) => resolveInDirectory(spec, file)) : archives,
     );
     this.#syncDirectories();
   }
@@ -156,9 +179,10 @@ export class BackupTarget {
     await syncFileSystems(this.directories.map(({ directory }) => directory));
   }
 
-  /** The manifest gets its name, last of all: the backup is complete. */
-  finish(range: WalRange, sync: boolean): void {
-    this.#manifest?.finish([range], sync);
+  /** The manifest gets its name, or into the archive, last of all: the backup is complete. */
+  async finish(range: WalRange, sync: boolean): Promise<void> {
+    await this.#manifest?.finish(range, sync, this.files);
+    if (this.#hasManifestInside) await this.#archives?.end();
     if (sync) this.#syncDirectories();
   }
 
@@ -169,7 +193,7 @@ export class BackupTarget {
 
   /** Gives up what is open. */
   close(): void {
-    this.#manifest?.[Symbol.dispose]();
+    this.#manifest?.close();
     this.#archives?.close();
   }
 
@@ -208,6 +232,10 @@ export class BackupTarget {
       state: createArchiveState(archiveCount({ tablespaces: oids }), slots),
       addedText: addedText(recoverySettings),
     };
+    if (directory === undefined && tablespaces.length > 0) {
+      const message = `can only write single tablespace to stdout, database has ${tablespaces.length + 1}`;
+      throw new ConvoyError('target_refused', message);
+    }
     refuseUnlessRoom(archiveNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
     this.#unlinked = tablespaces;
     this.#archives = new ArchiveTarget(spec);
@@ -215,27 +243,8 @@ export class BackupTarget {
     return spec;
   }
 
-  #beginManifest(
-    directory: string,
-    server: SourceServer,
-    algorithm: ChecksumAlgorithm,
-    encodePaths: boolean,
-  ): void {
-    const { major, systemIdentifier } = server;
-    const version = manifestVersionOf(major);
-    const mode = this.#fileMode;
-    this.#manifest = new ManifestWriter({
-      directory,
-      version,
-      systemIdentifier,
-      algorithm,
-      encodePaths,
-      mode,
-    });
-  }
-
-  #writeOwn(tools: CopyTools, path: string, text: string): ManifestFile {
-    const file = { path, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
+  #writeOwn(tools: CopyTools, name: string, text: string): ManifestFile {
+    const file = { path: name, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
     return writeWhole(tools, file, Buffer.from(text));
   }
 

@@ -15,6 +15,7 @@ import { planLimits, planTasks, slotCount, type CopyTask } from '../plan/plan.js
 import { openSource, type OpenedSource } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
+import { isStreamed } from '../target/archive-writer.js';
 import { refuseWithoutSyncfs } from '../target/sync-file-systems.js';
 import type { TargetSpec } from '../target/target.js';
 import { BackupAccount } from './backup-account.js';
@@ -125,7 +126,7 @@ class BackupRun {
     const stopped = await clock.time('stop', () => this.#stop(started, stopFiles));
     const written = await this.#writeStopFiles(tools, list, stopped, stopFiles);
     await clock.time('sync', () => this.#sync(list, written));
-    this.#finish(started, stopped);
+    await this.#finish(started, stopped);
     for (const file of stopFiles.manifestFiles) account.addFile(file);
     const { walBytes } = stopFiles;
     return this.#report(started, stopped, account, { copiedBytes, walBytes });
@@ -142,9 +143,10 @@ class BackupRun {
   }
 
   #plan(list: FileList): CopyTask[] {
-    const { jobs, manifestChecksums = 'NONE' } = this.#options;
+    const { jobs, target, manifestChecksums = 'NONE' } = this.#options;
     const splitFiles = this.#opened.source.readsRanges && canCombine(manifestChecksums);
-    return planTasks(list.files, planLimits(sumOfSizes(list), jobs, splitFiles));
+    const isHeld = target.kind === 'archive' && isStreamed(target);
+    return planTasks(list.files, planLimits(sumOfSizes(list), jobs, { splitFiles, isHeld }));
   }
 
   async #prepareTarget(
@@ -246,9 +248,9 @@ class BackupRun {
     await this.#target.sync(paths, (absolute) => this.#pool.syncAll(absolute));
   }
 
-  #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): void {
+  async #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): Promise<void> {
     this.#throwIfFailed();
-    this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
+    await this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
     this.#events.detail('base backup completed');
   }
 
@@ -292,6 +294,8 @@ class BackupRun {
     this.#failure = reason;
     this.#opened.source.destroy();
     void this.#pool.stop();
+    // whoever reads from standard output may have stopped
+    this.#target.close();
   }
 
   #throwIfFailed(): void {

@@ -31,8 +31,9 @@ export class CopiedFiles implements CopyWatcher {
   }
 
   copied(outcome: CopiedOutcome, task: CopyTask, work: TaskWork): void {
-    const { files, parts, vanished, warnings } = outcome;
+    const { files, parts, vanished, stretches, warnings } = outcome;
     this.#account.addTask(outcome, work);
+    this.#target.noteStretches(stretches);
     for (const warning of warnings) this.#events.warning(warning);
     for (const file of files) this.#noteFile(file);
     const settled = [

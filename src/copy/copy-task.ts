@@ -39,7 +39,7 @@ export async function copyTask(
     return { kind: 'copied', files: copied, parts, vanished, stretches, ...pages, warnings };
   } catch (error) {
     copy.abandon();
-    const isTakenBack = tools.target.rollback();
+    const isTakenBack = await tools.target.rollback();
     const failure = asConvoyError(error, 'worker_failed');
     if (!mayBeTriedAgain(failure)) return { kind: 'failed', error: failure.toPlain() };
     if (isTakenBack) return { kind: 'connection_lost', error: failure.toPlain() };

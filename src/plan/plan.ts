@@ -45,19 +45,30 @@ export interface PlanLimits {
 
 export const MAX_TASK_FILES = 1000;
 const MAX_TASK_BYTES = 256 * 1024 * 1024;
+/** About what a target holds in memory. */
+const MAX_HELD_TASK_BYTES = 8 * 1024 * 1024;
 const MIN_TASK_BYTES = 4 * 1024 * 1024;
 /** Tasks a worker should get at least, so that all end at about the same time. */
 const TASKS_PER_WORKER = 16;
 /** Whole pages, and whole rows of the sql source. */
 export const RANGE_UNIT_BYTES = 1024 * 1024;
 
-/** Limits that share `totalBytes` well over `jobs` workers. */
-export function planLimits(totalBytes: number, jobs: number, splitFiles: boolean): PlanLimits {
+/**
+ * Limits that share `totalBytes` well over `jobs` workers.
+ *
+ * @param isHeld the target keeps what a task writes until it is complete: tasks are small, and files stay whole
+ */
+export function planLimits(
+  totalBytes: number,
+  jobs: number,
+  { splitFiles, isHeld }: { readonly splitFiles: boolean; readonly isHeld: boolean },
+): PlanLimits {
+  const mostBytes = isHeld ? MAX_HELD_TASK_BYTES : MAX_TASK_BYTES;
   const share = Math.ceil(totalBytes / (jobs * TASKS_PER_WORKER));
   return {
-    maxTaskBytes: Math.min(MAX_TASK_BYTES, Math.max(MIN_TASK_BYTES, share)),
+    maxTaskBytes: Math.min(mostBytes, Math.max(MIN_TASK_BYTES, share)),
     maxTaskFiles: MAX_TASK_FILES,
-    splitFiles,
+    splitFiles: splitFiles && !isHeld,
   };
 }
 

@@ -48,7 +48,7 @@ export class TargetWithAddedText implements Target {
     return this.#inner.commit();
   }
 
-  rollback(): boolean {
+  rollback(): Promise<boolean> {
     return this.#inner.rollback();
   }
 }

@@ -5,13 +5,13 @@
 import { closeSync, constants, fchmodSync, openSync, readSync } from 'node:fs';
 import { createFileChecksum, type ChecksumAlgorithm } from '../checksum.js';
 import { fileError } from '../errors.js';
-import { encodeTarHeader, TAR_END } from '../tar/tar-encoding.js';
+import { encodeTarHeader } from '../tar/tar-encoding.js';
 import { TargetWithAddedText } from './added-text.js';
 import { archiveCount, archivePath, memberPlace } from './archive-layout.js';
 import { ArchiveState } from './archive-state.js';
-import { openArchiveWriter, type ArchiveWriter } from './archive-writer.js';
+import { isStreamed, openArchiveWriter, type ArchiveWriter } from './archive-writer.js';
 import { DirectoryTarget, type DirectoryToMake, type OwnDirectory } from './directory-target.js';
-import type { ArchiveTargetSpec, Target } from './target.js';
+import type { ArchiveStretch, ArchiveTargetSpec, Target } from './target.js';
 
 const HEADERS_AT_ONCE = 1000;
 const READ_BYTES = 1024 * 1024;
@@ -34,6 +34,7 @@ export class ArchiveTarget {
   readonly #spec: ArchiveTargetSpec;
   readonly #root: DirectoryTarget | undefined;
   readonly #writer: ArchiveWriter;
+  readonly #stretches: ArchiveStretch[] = [];
 
   constructor(spec: ArchiveTargetSpec) {
     this.#spec = spec;
@@ -69,6 +70,7 @@ export class ArchiveTarget {
   async prepare(modes: ArchiveModes, directories: readonly DirectoryToMake[]): Promise<void> {
     this.#root?.prepare(modes.directory, []);
     for (const path of this.archives) createFile(path, modes.file);
+    await this.#writer.begin();
     await this.#addDirectories(directories);
   }
 
@@ -80,7 +82,7 @@ export class ArchiveTarget {
    */
   heldFile(path: string, slot: number, algorithm: ChecksumAlgorithm): HeldFile | undefined {
     const state = new ArchiveState(this.#spec.state, archiveCount(this.#spec));
-    const claim = state.find(slot);
+    const claim = isStreamed(this.#spec) ? undefined : state.find(slot);
     if (claim === undefined) return undefined;
     const { archive, name } = memberPlace(this.#spec, path);
     const { size, place } = claim;
@@ -94,11 +96,13 @@ export class ArchiveTarget {
 
   /** The archives are complete. @throws ConvoyError `target_io` */
   async end(): Promise<void> {
-    for (let archive = 0; archive < archiveCount(this.#spec); archive += 1) {
-      // oxlint-disable-next-line eslint/no-await-in-loop
-      await this.#writer.append(archive, TAR_END);
-    }
-    await this.#writer.commit();
+    this.note(await this.#writer.commit());
+    await this.#writer.end(this.#stretches);
+  }
+
+  /** What a task has put into archives. */
+  note(stretches: readonly ArchiveStretch[]): void {
+    this.#stretches.push(...stretches);
   }
 
   /** Makes the archives' names durable. @throws ConvoyError `target_io` */
@@ -133,7 +137,7 @@ export class ArchiveTarget {
     }
     // oxlint-disable-next-line eslint/no-await-in-loop
     for (const archive of pending.keys()) await flush(archive);
-    await this.#writer.commit();
+    this.note(await this.#writer.commit());
   }
 }
 

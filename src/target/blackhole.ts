@@ -13,7 +13,7 @@ export class Blackhole implements Target {
     return Promise.resolve([]);
   }
 
-  rollback(): boolean {
-    return true;
+  rollback(): Promise<boolean> {
+    return Promise.resolve(true);
   }
 }

@@ -56,8 +56,8 @@ export class DirectoryWriter implements Target {
   }
 
   /** Files of a task that is done again are written anew. */
-  rollback(): boolean {
-    return true;
+  rollback(): Promise<boolean> {
+    return Promise.resolve(true);
   }
 }
 

@@ -4,20 +4,22 @@
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { fileError } from '../errors.js';
-import { encodeTarHeader, tarPadding, type TarMember } from '../tar/tar-encoding.js';
+import { encodeTarHeader, TAR_END, tarPadding, type TarMember } from '../tar/tar-encoding.js';
 import { archiveCount, archivePath, memberPlace } from './archive-layout.js';
 import { ArchiveState } from './archive-state.js';
-import type { ArchiveTargetSpec, FileWriter, Target, TargetFile } from './target.js';
+import type { ArchiveWriter } from './archive-writer.js';
+import type { ArchiveTargetSpec, FileWriter, TargetFile } from './target.js';
 
 /** As in directory-writer.ts: odd pieces are gathered to blocks that begin at multiples of this. */
 const BLOCK_BYTES = 256 * 1024;
 
 interface OpenArchive {
   readonly path: string;
-  readonly descriptor: number;
+  /** -1 once it is closed. */
+  descriptor: number;
 }
 
-export class PlacedArchiveWriter implements Target {
+export class PlacedArchiveWriter implements ArchiveWriter {
   readonly #spec: ArchiveTargetSpec;
   readonly #state: ArchiveState;
   readonly #open = new Map<number, OpenArchive>();
@@ -59,11 +61,10 @@ export class PlacedArchiveWriter implements Target {
   }
 
   /** Files of a task that is done again are written anew, where they are. */
-  rollback(): boolean {
-    return !this.#hasLostHeader;
+  rollback(): Promise<boolean> {
+    return Promise.resolve(!this.#hasLostHeader);
   }
 
-  /** Writes what is no file (headers of directories, the end) at the end of an archive. @throws ConvoyError `target_io` */
   append(archive: number, bytes: Buffer): undefined {
     const writer = new GatheredWriter(
       this.#archive(archive),
@@ -74,8 +75,24 @@ export class PlacedArchiveWriter implements Target {
     writer.flush();
   }
 
+  begin(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  end(): Promise<void> {
+    try {
+      for (let archive = 0; archive < archiveCount(this.#spec); archive += 1) this.append(archive, TAR_END);
+      return Promise.resolve();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
   close(): void {
-    for (const { descriptor } of this.#open.values()) closeSync(descriptor);
+    for (const opened of this.#open.values()) {
+      closeSync(opened.descriptor);
+      opened.descriptor = -1;
+    }
     this.#open.clear();
   }
 

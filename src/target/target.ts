@@ -108,5 +108,5 @@ export interface Target {
    *
    * @returns false where they have left for good: the task cannot be done again
    */
-  rollback(): boolean;
+  rollback(): Promise<boolean>;
 }

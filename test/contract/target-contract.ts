@@ -98,11 +98,11 @@ export function targetContract(name: string, prepare: (t: TestContext) => Promis
         await abandoned.write(Buffer.from('longer'));
         abandoned.abandon();
         abandoned.abandon();
-        assert.equal(target.rollback(), true);
+        assert.equal(await target.rollback(), true);
         await write(target, before, [Buffer.from('one')]);
         await write(target, file(path, 6, { mode }), [Buffer.from('second')]);
         // another file of the task was cut off
-        assert.equal(target.rollback(), true);
+        assert.equal(await target.rollback(), true);
         await write(target, before, [Buffer.from('one')]);
         await write(target, file(path, 3, { mode }), [Buffer.from('3rd')]);
         await store(target, after, [Buffer.from('two')]);

@@ -52,9 +52,9 @@ class PlayedTarget implements Target {
     return Promise.resolve([]);
   }
 
-  rollback(): boolean {
+  rollback(): Promise<boolean> {
     this.end = 'rolled back';
-    return this.canTakeBack;
+    return Promise.resolve(this.canTakeBack);
   }
 
   #failAt(step: 'create' | 'write' | 'finish' | 'commit'): void {

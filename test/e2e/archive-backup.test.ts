@@ -31,6 +31,17 @@ const SCENARIOS: readonly Scenario[] = [
   { source: 'sql', major: 18, tablespaces: ['ts1', 'inside'], jobs: 4, extra: [], ending: '.tar' },
   { source: 'walsender', major: 13, tablespaces: [], jobs: 3, extra: [], ending: '.tar' },
   { source: 'walsender', major: 18, tablespaces: ['ts1', 'ts2'], jobs: 3, extra: [], ending: '.tar' },
+  { source: 'sql', major: 13, tablespaces: [], jobs: 2, extra: ['-Z', 'lz4'], ending: '.lz4' },
+  { source: 'sql', major: 18, tablespaces: ['ts1'], jobs: 3, extra: ['-z'], ending: '.gz' },
+  { source: 'walsender', major: 13, tablespaces: ['ts1'], jobs: 2, extra: ['-Z', 'gzip:1'], ending: '.gz' },
+  {
+    source: 'walsender',
+    major: 18,
+    tablespaces: ['ts1'],
+    jobs: 2,
+    extra: ['-Z', 'client-zstd:5'],
+    ending: '.zst',
+  },
 ];
 
 for (const scenario of SCENARIOS) {

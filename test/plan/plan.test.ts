@@ -101,7 +101,7 @@ describe('limits', () => {
   ];
   for (const [bytes, jobs, maxTaskBytes] of cases) {
     test(`of ${bytes} bytes over ${jobs} jobs`, () => {
-      assert.deepEqual(planLimits(bytes, jobs, true), {
+      assert.deepEqual(planLimits(bytes, jobs, { splitFiles: true, isHeld: false }), {
         maxTaskBytes,
         maxTaskFiles: MAX_TASK_FILES,
         splitFiles: true,

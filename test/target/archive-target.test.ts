@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { describe, test } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { constants, gunzipSync, inflateRawSync } from 'node:zlib';
 import { Worker } from 'node:worker_threads';
 import { once } from 'node:events';
-import { crc32c } from '@node-rs/crc32';
+import { crc32, crc32c } from '@node-rs/crc32';
+import { assertNever } from '../../src/assert-never.js';
 import { createArchiveState } from '../../src/target/archive-state.js';
 import { archivePath, memberPlace } from '../../src/target/archive-layout.js';
 import { ArchiveTarget } from '../../src/target/archive-target.js';
 import type { Compression } from '../../src/target/compression/compression.js';
 import { openTarget } from '../../src/target/open-target.js';
 import type { ArchiveTargetSpec } from '../../src/target/target.js';
-import { targetContract } from '../contract/target-contract.js';
+import { targetContract, type TargetSetup } from '../contract/target-contract.js';
 import { filesInArchive, type BackedUpFile } from '../support/base-backup.js';
 import { temporaryDirectory, type TestScope } from '../support/cleanup.js';
 import { SeededRandom } from '../support/seeded-random.js';
@@ -36,16 +39,48 @@ async function makeSpec(t: TestScope, compression: Compression): Promise<Archive
   };
 }
 
+/** Decompressed by others: node's zlib, which takes an archive that has no end yet, too, and the programs themselves. */
+async function decompressed(spec: ArchiveTargetSpec, archive: number): Promise<Buffer> {
+  const file = archivePath(spec, archive);
+  const bytes = await fs.readFile(file);
+  switch (spec.compression.method) {
+    case 'none':
+      return bytes;
+    case 'gzip':
+      return gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH });
+    case 'lz4':
+    case 'zstd':
+      return execFileSync(spec.compression.method, ['-d', '-c', file], { maxBuffer: 2 ** 30 });
+    default:
+      return assertNever(spec.compression.method);
+  }
+}
+
 /** The members of an archive, complete or not yet; none is there twice. */
 async function membersOf(spec: ArchiveTargetSpec, archive: number): Promise<Map<string, BackedUpFile>> {
-  const bytes = await fs.readFile(archivePath(spec, archive));
+  const bytes = await decompressed(spec, archive);
   const members = await filesInArchive(Buffer.concat([bytes, Buffer.alloc(1024 + (-bytes.length & 511))]));
   assert.equal(new Set(members.map(({ name }) => name)).size, members.length, 'no member is there twice');
   return new Map(members.map((member) => [member.name, member]));
 }
 
-targetContract('uncompressed archives', async (t) => {
-  const spec = await makeSpec(t, { method: 'none', level: undefined });
+const COMPRESSIONS: readonly Compression[] = [
+  { method: 'none', level: undefined },
+  { method: 'gzip', level: 1 },
+  { method: 'lz4', level: undefined },
+  { method: 'zstd', level: undefined },
+];
+/** Not everywhere are these installed. */
+const MISSING = new Set(['lz4', 'zstd'].filter((name) => spawnSync(name, ['--version']).status !== 0));
+
+for (const compression of COMPRESSIONS) {
+  const { method } = compression;
+  if (MISSING.has(method)) test(`archives with ${method}`, { skip: `${method} is not installed` }, () => {});
+  else targetContract(`archives with ${method}`, (t) => prepareArchives(t, compression));
+}
+
+async function prepareArchives(t: TestContext, compression: Compression): Promise<TargetSetup> {
+  const spec = await makeSpec(t, compression);
   const archives = new ArchiveTarget(spec);
   t.after(() => archives.close());
   await archives.prepare(MODES, DIRECTORIES);
@@ -59,7 +94,7 @@ targetContract('uncompressed archives', async (t) => {
         : { content: member.content, mode: member.mode, mtime: member.mtime };
     },
   };
-});
+}
 
 test('files lie in the archive of their tablespace, by their names there', () => {
   const spec = { tablespaces: [16384, 16400] };
@@ -206,5 +241,90 @@ describe('uncompressed archives', () => {
     archives.syncDirectories();
     await archives.remove();
     await assert.rejects(fs.stat(spec.directory ?? ''), { code: 'ENOENT' });
+  });
+});
+
+describe('compressed archives', () => {
+  const MiB = 2 ** 20;
+
+  for (const compression of COMPRESSIONS.slice(1)) {
+    const { method } = compression;
+    test(`tasks of several threads make one valid archive: ${method}`, async (t) => {
+      if (MISSING.has(method)) return t.skip(`${method} is not installed`);
+      const spec = await makeSpec(t, compression);
+      const archives = new ArchiveTarget(spec);
+      t.after(() => archives.close());
+      await archives.prepare(MODES, DIRECTORIES);
+      const random = new SeededRandom(2);
+      // what compresses well and what does not, more than is held in memory
+      const contents = [
+        random.bytes(20 * MiB + 1),
+        Buffer.alloc(30 * MiB, 'x'),
+        random.bytes(1),
+        random.bytes(5 * MiB),
+      ];
+      const tasks = contents.map(async (content, slot) => {
+        const target = openTarget(spec);
+        const file = { ...FILE, path: `base/1/${slot}`, size: content.length, slot };
+        const lost = target.createFile(file);
+        await lost.write(content.subarray(0, content.length / 2));
+        lost.abandon();
+        assert.equal(await target.rollback(), true);
+        const writer = target.createFile(file);
+        for (let at = 0; at < content.length; at += 300_000) {
+          await writer.write(content.subarray(at, at + 300_000));
+        }
+        writer.finish();
+        archives.note(await target.commit());
+      });
+      await Promise.all(tasks);
+      await archives.end();
+      assert.deepEqual(
+        (await fs.readdir(spec.directory ?? '')).toSorted(),
+        ['16384', 'base'].map((stem) => path.basename(archivePath(spec, stem === 'base' ? 0 : 1))),
+      );
+      const members = await membersOf(spec, 0);
+      for (const [slot, content] of contents.entries()) {
+        assert.ok(members.get(`base/1/${slot}`)?.content.equals(content), String(slot));
+      }
+      for (const archive of archives.archives) {
+        const tested = await run(method, ['-t', archive]);
+        assert.deepEqual([tested.status, tested.stdout], [0, ''], tested.stderr);
+      }
+    });
+  }
+
+  test('gzip archives are one member, whose trailer is right', async (t) => {
+    const spec = await makeSpec(t, { method: 'gzip', level: 9 });
+    const archives = new ArchiveTarget(spec);
+    t.after(() => archives.close());
+    await archives.prepare(MODES, DIRECTORIES);
+    await archives.end();
+    const [bytes, other] = await Promise.all(archives.archives.map((file) => fs.readFile(file)));
+    assert.ok(bytes !== undefined && other !== undefined);
+    const raw = inflateRawSync(bytes.subarray(10, -8));
+    assert.equal(bytes.readUInt32LE(bytes.length - 8), crc32(raw));
+    assert.equal(bytes.readUInt32LE(bytes.length - 4), raw.length);
+    assert.equal(raw.length, 512 * 3 + 1024);
+    assert.equal(gunzipSync(other).length, 512 + 1024);
+  });
+
+  test('what cannot be held is named', async (t) => {
+    const spec = await makeSpec(t, { method: 'lz4', level: undefined });
+    const archives = new ArchiveTarget(spec);
+    t.after(() => archives.close());
+    await archives.prepare(MODES, DIRECTORIES);
+    const target = openTarget(spec);
+    await fs.rm(spec.directory ?? '', { recursive: true });
+    const writer = target.createFile({ ...FILE, path: 'base/1/1', size: 10 * MiB, slot: 0 });
+    const content = new SeededRandom(3).bytes(10 * MiB);
+    await assert.rejects(
+      async () => {
+        await writer.write(content);
+        writer.finish();
+        await target.commit();
+      },
+      { code: 'target_io', message: /^could not write file "[^"]*": No such file or directory$/ },
+    );
   });
 });

@@ -1,0 +1,152 @@
+/*
+ * The bytes that one task adds to one archive: gathered to blocks, compressed, and handed to the outlet in order. What
+ * compresses in other threads runs ahead by a few blocks, never more. Used by streamed-archive-writer.ts and
+ * tar-file-writer.ts.
+ */
+import { crc32 } from '@node-rs/crc32';
+import { BLOCK_BYTES, type BlockCompressor } from './compression/block-compressor.js';
+
+/** Blocks that are being compressed, or wait for the outlet. */
+const MAX_IN_FLIGHT = 2;
+
+/** Where compressed pieces go; they stay together until they are committed. */
+export interface PieceOutlet {
+  /**
+   * @param piece owned by the outlet from now on
+   * @returns a promise where it must wait
+   * @throws ConvoyError `target_io`
+   */
+  put(piece: Buffer): Promise<void> | undefined;
+  /**
+   * All pieces since the last commit are complete.
+   *
+   * @returns where they lie
+   * @throws ConvoyError `target_io`
+   */
+  commit(): Promise<number>;
+  /** Drops the pieces since the last commit. @returns false where they have left already */
+  rollback(): boolean;
+  close(): void;
+}
+
+/** What was committed. */
+export interface CommittedBytes {
+  readonly place: number;
+  readonly rawBytes: number;
+  /** CRC-32, where the compressor needs it; else 0. */
+  readonly rawCrc: number;
+}
+
+export class ArchiveStream {
+  readonly #compressor: BlockCompressor;
+  readonly #outlet: PieceOutlet;
+  readonly #spareBlocks: Buffer[] = [];
+  #block: Buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #held = 0;
+  #rawBytes = 0;
+  #rawCrc = 0;
+  #inFlight = 0;
+  /** Settles when all that is in flight has reached the outlet; never rejects. */
+  #arrived: Promise<void> = Promise.resolve();
+  #failure: unknown;
+
+  constructor(compressor: BlockCompressor, outlet: PieceOutlet) {
+    this.#compressor = compressor;
+    this.#outlet = outlet;
+  }
+
+  /**
+   * @param bytes borrowed
+   * @returns a promise where the caller is to wait; it never rejects
+   * @throws what went wrong since the last call
+   */
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    this.#throwIfFailed();
+    for (let taken = 0; taken < bytes.length;) {
+      const part = bytes.subarray(taken, taken + BLOCK_BYTES - this.#held);
+      this.#block.set(part, this.#held);
+      this.#held += part.length;
+      taken += part.length;
+      if (this.#held === BLOCK_BYTES) this.#emit();
+    }
+    return this.#inFlight < MAX_IN_FLIGHT ? undefined : this.#arrived;
+  }
+
+  /** @returns undefined where nothing was written since the last commit */
+  async commit(): Promise<CommittedBytes | undefined> {
+    if (this.#held > 0) this.#emit();
+    await this.#arrived;
+    this.#throwIfFailed();
+    if (this.#rawBytes === 0) return undefined;
+    const place = await this.#outlet.commit();
+    const committed = { place, rawBytes: this.#rawBytes, rawCrc: this.#rawCrc };
+    this.#reset();
+    return committed;
+  }
+
+  /** @returns false where something has left already */
+  async rollback(): Promise<boolean> {
+    await this.#arrived;
+    this.#reset();
+    return this.#outlet.rollback();
+  }
+
+  /** A piece that is not compressed, and counts for no CRC: what the archive begins and ends with. */
+  async putRaw(piece: Buffer): Promise<void> {
+    if (piece.length === 0) return;
+    await this.#outlet.put(piece);
+    await this.#outlet.commit();
+  }
+
+  close(): void {
+    this.#outlet.close();
+  }
+
+  #emit(): void {
+    const block = this.#block;
+    const content = block.subarray(0, this.#held);
+    this.#held = 0;
+    this.#rawBytes += content.length;
+    if (this.#compressor.needsCrc) this.#rawCrc = crc32(content, this.#rawCrc);
+    const piece = this.#compressor.compress(content);
+    if (Buffer.isBuffer(piece) && this.#inFlight === 0) {
+      const room = this.#outlet.put(piece);
+      if (room !== undefined) this.#track(room);
+      return;
+    }
+    this.#block = this.#spareBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    this.#track(this.#putInTurn(this.#arrived, piece, block));
+  }
+
+  async #putInTurn(before: Promise<void>, piece: Buffer | Promise<Buffer>, block: Buffer): Promise<void> {
+    try {
+      await piece;
+    } finally {
+      await before;
+    }
+    this.#spareBlocks.push(block);
+    if (this.#failure === undefined) await this.#outlet.put(await piece);
+  }
+
+  #track(step: Promise<void>): void {
+    this.#inFlight += 1;
+    this.#arrived = step
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => {
+        this.#inFlight -= 1;
+      });
+  }
+
+  #reset(): void {
+    this.#held = 0;
+    this.#rawBytes = 0;
+    this.#rawCrc = 0;
+    this.#failure = undefined;
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+}

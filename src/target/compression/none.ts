@@ -1,0 +1,17 @@
+/* No compression: for archives on standard output, which are written by one thread after the other as compressed ones are. */
+import type { BlockCompressor } from './block-compressor.js';
+
+const NOTHING = Buffer.alloc(0);
+
+export class NoCompressor implements BlockCompressor {
+  readonly head = NOTHING;
+  readonly needsCrc = false;
+
+  compress(block: Buffer): Buffer {
+    return Buffer.from(block);
+  }
+
+  tail(): Buffer {
+    return NOTHING;
+  }
+}

@@ -1,0 +1,89 @@
+/*
+ * Compressed pieces that wait until their task is complete: in memory up to a bound, in a file without a name beyond it.
+ * Held by archive-file-outlet.ts, which copies them to their place.
+ */
+import { randomUUID } from 'node:crypto';
+import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { fileError } from '../errors.js';
+
+/** Bytes of a task that are kept in memory. */
+export const MAX_HELD_BYTES = 8 * 1024 * 1024;
+const COPY_BYTES = 1024 * 1024;
+
+export class HeldPieces {
+  readonly #directory: string;
+  #inMemory: Buffer[] = [];
+  #memoryBytes = 0;
+  #descriptor: number | undefined;
+  #fileBytes = 0;
+
+  /** @param directory where the file would be, on the disk that the pieces go to in the end */
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  get bytes(): number {
+    return this.#fileBytes + this.#memoryBytes;
+  }
+
+  /** @throws ConvoyError `target_io` */
+  add(piece: Buffer): void {
+    this.#inMemory.push(piece);
+    this.#memoryBytes += piece.length;
+    if (this.#memoryBytes > MAX_HELD_BYTES) this.#spill();
+  }
+
+  /** All of it, in order; what is yielded is valid until the next is asked for. @throws ConvoyError `target_io` */
+  *take(): Generator<Buffer> {
+    if (this.#fileBytes > 0) yield* this.#readFile();
+    yield* this.#inMemory;
+    this.clear();
+  }
+
+  clear(): void {
+    this.#inMemory = [];
+    this.#memoryBytes = 0;
+    this.#fileBytes = 0;
+    if (this.#descriptor !== undefined) ftruncateSync(this.#descriptor, 0);
+  }
+
+  close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+  }
+
+  #spill(): void {
+    const name = `${this.#directory}/.${randomUUID()}.tmp`;
+    try {
+      if (this.#descriptor === undefined) {
+        this.#descriptor = openSync(name, 'wx+', 0o600);
+        unlinkSync(name);
+      }
+      for (const piece of this.#inMemory) {
+        writeWhole(this.#descriptor, piece, this.#fileBytes);
+        this.#fileBytes += piece.length;
+      }
+    } catch (error) {
+      throw fileError('write file', name, error);
+    }
+    this.#inMemory = [];
+    this.#memoryBytes = 0;
+  }
+
+  *#readFile(): Generator<Buffer> {
+    const block = Buffer.allocUnsafe(COPY_BYTES);
+    for (let done = 0; done < this.#fileBytes;) {
+      const count = readSync(this.#descriptor ?? -1, block, 0, block.length, done);
+      if (count === 0) throw new Error('a temporary file ended early');
+      yield block.subarray(0, count);
+      done += count;
+    }
+  }
+}
+
+/** Writes all of it at a position. */
+export function writeWhole(descriptor: number, bytes: Buffer, position: number): void {
+  for (let written = 0; written < bytes.length;) {
+    written += writeSync(descriptor, bytes, written, bytes.length - written, position + written);
+  }
+}
