@@ -51,7 +51,7 @@ test('a target that must know sizes beforehand is told of the text', () => {
       return { size: file.size, write: () => undefined, finish: () => {}, abandon: () => {} };
     },
     commit: () => Promise.resolve([]),
-    rollback: () => true,
+    rollback: () => Promise.resolve(true),
   };
   const target = new TargetWithAddedText(inner, [{ path: FILE.path, text: 'y = ü\n' }]);
   assert.equal(target.createFile({ ...FILE, wholeSize: 6, slot: 3 }).size, 6);
