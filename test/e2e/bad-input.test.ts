@@ -118,15 +118,15 @@ test('a directory that was there before is left as it was', async (t) => {
 
 const USAGE: readonly (readonly [args: readonly string[], error: RegExp])[] = [
   [['-X', 'stream'], /"stream" is not supported yet/],
-  [['--format=t'], /unknown option '--format=t'/],
-  [['-R'], /unknown option '-R'/],
+  [['--format=x'], /invalid output format "x", must be "plain" or "tar"/],
+  [['--nonsense'], /unrecognized option '--nonsense'/],
   [['-j', '0'], /-j\/--jobs must be in range 1\.\.512/],
   [['-r', '31k'], /transfer rate "31k" is out of range/],
   [['--manifest-checksums', 'md5'], /unrecognized checksum algorithm: "md5"/],
   [['--no-manifest', '--manifest-checksums', 'none'], /incompatible options/],
   [['-T', 'here=/there'], /old directory is not an absolute path/],
   [['-l', 'two\nlines'], /a label is one line/],
-  [['extra'], /too many arguments/],
+  [['extra'], /too many command-line arguments/],
 ];
 
 for (const [args, error] of USAGE) {

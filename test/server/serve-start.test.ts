@@ -262,7 +262,7 @@ test('options that are wrong are told so', async () => {
     [[...base, '--listen', '0.0.0.0:0'], /refusing to listen beyond this machine without TLS[^]*--insecure/],
     [[...base, '--max-connections', '0'], /--max-connections/],
     [[...base, '--processes', 'many'], /--processes/],
-    [[...base, 'stray'], /too many arguments/],
+    [[...base, 'stray'], /too many command-line arguments/],
     [['-D', server.dataDirectory, '-d', 'nonsense=1'], /nonsense/],
   ];
   const results = await Promise.all(cases.map(([args]) => serve(...args)));
