@@ -11,6 +11,9 @@ export type Lsn = bigint & { readonly [lsnBrand]: true };
 /** The position that PostgreSQL calls invalid, 0/0. */
 export const INVALID_LSN = 0n as Lsn;
 
+/** The last position that there is. */
+export const MAX_LSN = 0xffff_ffff_ffff_ffffn as Lsn;
+
 const LSN_PATTERN = /^([0-9a-fA-F]{1,8})\/([0-9a-fA-F]{1,8})$/;
 
 /** "X/X" to a position, or undefined where the text is not one. */

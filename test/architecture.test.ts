@@ -25,7 +25,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   copy: ['plan', 'source', 'target', 'manifest'],
   // beyond the table: it writes backup_label, pg_control and WAL itself, with the workers' own way of writing a file
   coordinator: ['plan', 'source', 'target', 'manifest', 'copy', 'pgdata', 'wal'],
-  verify: ['manifest', 'pgdata', 'target'],
+  'wal-check': ['pgdata'],
+  verify: ['manifest', 'pgdata', 'target', 'tar', 'wal-check'],
   restore: ['manifest', 'pgdata', 'target'],
   server: ['wire', 'replication', 'pgdata', 'manifest', 'tar'],
   cli: [
@@ -44,7 +45,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   // the demonstration drives everything as a user would; it is not in the table
   demo: ['wire', 'replication', 'pgdata', 'manifest', 'source', 'target', 'coordinator', 'server'],
-  workers: ['copy', 'server', 'restore'],
+  workers: ['copy', 'server', 'restore', 'verify'],
 };
 
 const PACKAGE_HOMES: readonly (readonly [name: RegExp, folders: readonly string[]])[] = [

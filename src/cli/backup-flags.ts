@@ -5,7 +5,7 @@
 import { Option, type Command } from 'commander';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { SyncMethod } from '../coordinator/backup-options.js';
-import type { SourceChoice } from '../source/open-source.js';
+import type { SourceChoice } from '../source/source-choice.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import { parseCompression, type RequestedCompression } from './compression-option.js';
 import { addConnectionOptions, type ConnectionFlags } from './connection-options.js';

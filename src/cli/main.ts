@@ -5,23 +5,28 @@
  */
 import { Command, CommanderError } from 'commander';
 import { asConvoyError } from '../errors.js';
-import { backupCommand } from './backup.js';
-import { checkCommand } from './check.js';
-import { demoCommand } from './demo.js';
 import { HELP_STYLE } from './help-style.js';
 import { printError, printHint } from './messages.js';
 import { programVersion } from './program-version.js';
-import { restoreCommand } from './restore.js';
-import { serveCommand } from './serve.js';
 
-function buildProgram(): Command {
-  const program = new Command('pgconvoy')
-    .description('parallel physical backups of PostgreSQL over its own protocol')
-    .addCommand(backupCommand())
-    .addCommand(checkCommand())
-    .addCommand(restoreCommand())
-    .addCommand(serveCommand())
-    .addCommand(demoCommand());
+/** Loaded when they are asked for: what one command needs, another need not wait for. */
+const COMMANDS = new Map<string, () => Promise<Command>>([
+  ['backup', async () => (await import('./backup.js')).backupCommand()],
+  ['check', async () => (await import('./check.js')).checkCommand()],
+  ['restore', async () => (await import('./restore.js')).restoreCommand()],
+  ['verify', async () => (await import('./verify.js')).verifyCommand()],
+  ['serve', async () => (await import('./serve.js')).serveCommand()],
+  ['demo', async () => (await import('./demo.js')).demoCommand()],
+]);
+
+/** All commands where none of them is named: the help lists them. */
+async function buildProgram(): Promise<Command> {
+  const program = new Command('pgconvoy').description(
+    'parallel physical backups of PostgreSQL over its own protocol',
+  );
+  const named = COMMANDS.get(process.argv[2] ?? '');
+  const wanted = named === undefined ? [...COMMANDS.values()] : [named];
+  for (const command of await Promise.all(wanted.map((load) => load()))) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command
       .optionsGroup(command === program ? 'Options:' : 'General options:')
@@ -43,7 +48,7 @@ function usageOf(command: Command): string {
 }
 
 async function main(): Promise<number> {
-  const program = buildProgram();
+  const program = await buildProgram();
   try {
     await program.parseAsync(process.argv);
     return Number(process.exitCode ?? 0);

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { CHECKSUM_ALGORITHMS, parseChecksumAlgorithm, type ChecksumAlgorithm } from '../checksum.js';
 import type { SyncMethod } from '../coordinator/backup-options.js';
 import { ConvoyError } from '../errors.js';
-import { SOURCE_CHOICES, type SourceChoice } from '../source/open-source.js';
+import { SOURCE_CHOICES, type SourceChoice } from '../source/source-choice.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 
 function usage(message: string, hint?: string): ConvoyError {
@@ -149,6 +149,13 @@ export function parseProgress(text: string | undefined): 'text' | 'json' {
   if (text === undefined) return 'text';
   if (text === 'json') return text;
   throw usage(`invalid progress style "${text}", must be "json"`);
+}
+
+/** -F of pg_verifybackup. */
+export function parseBackupFormat(text: string): 'plain' | 'tar' {
+  if (text === 'p' || text === 'plain') return 'plain';
+  if (text === 't' || text === 'tar') return 'tar';
+  throw usage(`invalid backup format "${text}", must be "plain" or "tar"`);
 }
 
 const MAX_RETRIES = 1000;

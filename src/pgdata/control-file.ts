@@ -1,7 +1,7 @@
 /*
- * global/pg_control: what identifies a cluster and its last checkpoint. Only the head of the structure, which is
- * the same in all supported releases, is read; the CRC closes the structure, whose size differs, so its place is
- * where it matches. Source: ControlFileData in PostgreSQL's src/include/catalog/pg_control.h.
+ * global/pg_control: what identifies a cluster, its last checkpoint, and whether its pages have checksums. Read is the
+ * head of the structure, which is the same in all supported releases; what comes later is found by the constant that it
+ * follows, and the CRC, which closes the structure, by where it matches. Source: ControlFileData in PostgreSQL's src/include/catalog/pg_control.h.
  */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -24,6 +24,8 @@ export interface ControlFile {
   readonly redo: Lsn;
   /** Timeline of that checkpoint. */
   readonly timeline: number;
+  /** Pages have checksums. */
+  readonly hasDataChecksums: boolean;
 }
 
 /** Torn reads heal within one write; PostgreSQL's get_controlfile retries the same way. */
@@ -33,6 +35,11 @@ const RETRY_DELAY_MS = 10;
 /** The structure is shorter than a sector (PG_CONTROL_MAX_SAFE_SIZE), so its CRC ends before this. */
 const MAX_SAFE_BYTES = 512;
 const FIRST_CRC_OFFSET = 200;
+
+/** FLOATFORMAT_VALUE, 1234567.0; data_checksum_version comes 44 bytes after it. */
+const FLOAT_FORMAT = 1_234_567;
+const CHECKSUM_VERSION_DISTANCE = 44;
+const FIRST_FLOAT_OFFSET = 104;
 
 /** True where the file is whole: its CRC-32C matches. A file that a server is just writing may be torn. */
 export function isIntactControlFile(bytes: Buffer): boolean {
@@ -57,7 +64,17 @@ export function parseControlFile(bytes: Buffer): ControlFile {
     checkPoint: bytes.readBigUInt64LE(32) as Lsn,
     redo: bytes.readBigUInt64LE(40) as Lsn,
     timeline: bytes.readUInt32LE(48),
+    hasDataChecksums: hasDataChecksums(bytes),
   };
+}
+
+function hasDataChecksums(bytes: Buffer): boolean {
+  for (let offset = FIRST_FLOAT_OFFSET; offset < MAX_SAFE_BYTES; offset += 8) {
+    if (bytes.readDoubleLE(offset) === FLOAT_FORMAT) {
+      return bytes.readUInt32LE(offset + CHECKSUM_VERSION_DISTANCE) > 0;
+    }
+  }
+  return false;
 }
 
 /**

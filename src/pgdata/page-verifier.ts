@@ -17,7 +17,7 @@ const RELATION_FILE = /^([1-9]\d*)(?:_(?:fsm|vm|init))?(?:\.([1-9]\d*))?$/;
 const MAX_UINT32 = 0xffff_ffff;
 
 /** As many bad pages of one file are named, the others only counted (basebackup.c). */
-const NAMED_BAD_PAGES = 5;
+export const NAMED_BAD_PAGES = 5;
 
 export interface ChecksummedSegment {
   /** 0 for the file without a suffix; N for "<relation>.N". */

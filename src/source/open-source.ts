@@ -4,14 +4,12 @@ import { ConvoyError } from '../errors.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import type { SourceSpec } from './open-reader.js';
 import type { BackupSource } from './source.js';
+import type { SourceChoice } from './source-choice.js';
 import { SqlSource } from './sql-source.js';
 import { WalsenderSource } from './walsender-source.js';
 
 export { primaryConninfo } from '../wire/primary-conninfo.js';
 export { resolveConnection as resolveConnectionSettings, type ConnectionSettings } from '../wire/conninfo.js';
-
-export const SOURCE_CHOICES = ['auto', 'walsender', 'sql'] as const;
-export type SourceChoice = (typeof SOURCE_CHOICES)[number];
 
 export interface OpenSourceOptions {
   readonly choice: SourceChoice;

@@ -18,14 +18,15 @@ const LIMIT = { timeout: 60_000 };
 
 for (const major of [13, 14, 15, 16, 17, 18] satisfies Major[]) {
   test(`of PostgreSQL ${major}`, LIMIT, async (t) => {
-    const server = await testServer(t, { major });
+    const server = await testServer(t, { major, dataChecksums: major % 2 === 0 });
     // a redo location that differs from the checkpoint's
     await sql(server, 'create table t (n int)');
     await sql(server, 'checkpoint');
     const [expected] = await sql(
       server,
       `select system_identifier::text as identifier, pg_control_version as control, catalog_version_no as catalog,
-        checkpoint_lsn::text as checkpoint, redo_lsn::text as redo, timeline_id as timeline
+        checkpoint_lsn::text as checkpoint, redo_lsn::text as redo, timeline_id as timeline,
+        current_setting('data_checksums') = 'on' as checksums
        from pg_control_system(), pg_control_checkpoint()`,
     );
     const found = await readControlFile(server.dataDirectory);
@@ -37,6 +38,7 @@ for (const major of [13, 14, 15, 16, 17, 18] satisfies Major[]) {
         checkpoint: formatLsn(found.checkPoint),
         redo: formatLsn(found.redo),
         timeline: found.timeline,
+        checksums: found.hasDataChecksums,
       },
       expected,
     );

@@ -1,0 +1,60 @@
+/* Verifies a backup that is a data directory. Called by verify.ts. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { RecordedFile } from '../manifest/manifest.js';
+import { CONTROL_FILE_PATH, type ControlFile } from '../pgdata/control-file.js';
+import { readWalDirectory } from '../wal-check/wal-directory.js';
+import { isRead } from './content-check.js';
+import { checkControlFile, wantsPages } from './control-check.js';
+import { scanDirectory } from './directory-scan.js';
+import { checkRecordedFiles } from './recorded-files.js';
+import { checkRequiredWal } from './required-wal.js';
+import { checkSettings, type Verification } from './verification.js';
+
+/** @param directory absolute path @throws ConvoyError `target_io` where it cannot be read at all, FirstProblem */
+export async function verifyPlainBackup(verification: Verification, directory: string): Promise<void> {
+  const { options, events, manifest, ignored, problems, counters } = verification;
+  const files = scanDirectory(directory, manifest, ignored, problems);
+  const controlFile = readControl(verification, directory, files);
+  const settings = checkSettings(verification, wantsPages(verification, controlFile));
+  const checkPages = settings.pageStartLsn !== undefined;
+  const read = files.filter((file) => isRead(file, options.checkFiles, checkPages));
+  const bytes = read.reduce((sum, { size }) => sum + size, 0);
+  events.readingStarted({ bytes, files: files.length }, () => counters.read());
+  try {
+    const checkedFiles = files.map((file) => ({ ...file, offset: 0 }));
+    const filesChecked = checkRecordedFiles(
+      verification,
+      settings,
+      { kind: 'directory', directory },
+      checkedFiles,
+    );
+    const walDirectory = options.walDirectory ?? path.join(directory, 'pg_wal');
+    const systemIdentifier = manifest.systemIdentifier ?? controlFile?.systemIdentifier;
+    const walChecked = options.checkWal
+      ? checkRequiredWal(verification, () => readWalDirectory(walDirectory), systemIdentifier)
+      : undefined;
+    await Promise.all([filesChecked, walChecked]);
+  } finally {
+    events.readingEnded();
+  }
+}
+
+/** Undefined where there is none, or it is damaged; that is reported elsewhere, or has been. */
+function readControl(
+  verification: Verification,
+  directory: string,
+  files: readonly RecordedFile[],
+): ControlFile | undefined {
+  const recorded = verification.manifest.files.get(CONTROL_FILE_PATH);
+  if (recorded === undefined || !files.includes(recorded)) return undefined;
+  const file = path.join(directory, CONTROL_FILE_PATH);
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch {
+    // whoever reads it for its checksum says so
+    return undefined;
+  }
+  return checkControlFile(verification, file, bytes);
+}
