@@ -30,7 +30,7 @@ const MAX_RETRY_DELAY_MS = 10_000;
 const SYNC_FILES_PER_TASK = 500;
 
 /** How long threads may take to end what they do when asked to; a file that is being synced takes its time. */
-const CANCEL_LIMIT_MS = 1000;
+export const CANCEL_LIMIT_MS = 1000;
 
 export type CopiedOutcome = Extract<CopyOutcome, { kind: 'copied' }>;
 

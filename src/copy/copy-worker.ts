@@ -2,6 +2,7 @@
  * A worker thread's state: the one connection that it keeps from task to task, opened with the first, opened anew
  * after it broke. Driven by workers/copy.ts.
  */
+import { setMaxListeners } from 'node:events';
 import { threadId } from 'node:worker_threads';
 import { assertNever } from '../assert-never.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
@@ -28,11 +29,16 @@ const NOTHING_COPIED = {
 export class CopyWorker {
   #tools: CopyTools | undefined;
   #reader: FileReader | undefined;
-  #cancelled = false;
+  readonly #cancelled = new AbortController();
+
+  constructor() {
+    // each connection listens, and there may be one a task
+    setMaxListeners(0, this.#cancelled.signal);
+  }
 
   /** Drops the connection, at once; what runs ends as failed. */
   cancel(): void {
-    this.#cancelled = true;
+    this.#cancelled.abort();
     this.#reader?.destroy();
   }
 
@@ -55,14 +61,14 @@ export class CopyWorker {
 
   async #copy(settings: CopySettings, task: CopyTaskMessage): Promise<CopyOutcome> {
     try {
-      this.#reader ??= await openReader(settings.source);
+      this.#reader ??= await openReader(settings.source, this.#cancelled.signal);
     } catch (error) {
       const reason = asConvoyError(error, 'connection_failed');
       if (reason.code === 'other_server') return failure(reason);
       // a server that is out of connections, or restarting a proxy, may have room a moment later
       return { kind: 'connection_lost', error: reason.toPlain() };
     }
-    if (this.#cancelled) {
+    if (this.#cancelled.signal.aborted) {
       this.#reader.destroy();
       return { kind: 'failed', error: new ConvoyError('cancelled', 'the backup was cancelled').toPlain() };
     }

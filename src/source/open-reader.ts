@@ -21,14 +21,15 @@ interface SpecOf<Kind extends string> {
   readonly identity: ServerIdentity;
 }
 
-/** A worker's connection. */
-export async function openReader(spec: SourceSpec): Promise<FileReader> {
+/** A worker's connection. @param signal drops it, at any time */
+export async function openReader(spec: SourceSpec, signal: AbortSignal): Promise<FileReader> {
   switch (spec.kind) {
     case 'walsender': {
       const { WalsenderReader } = await import('./walsender-reader.js');
       return await WalsenderReader.open(spec.settings, {
         applicationName: WORKER_NAME,
         expected: spec.identity,
+        signal,
       });
     }
     case 'sql': {
@@ -39,6 +40,7 @@ export async function openReader(spec: SourceSpec): Promise<FileReader> {
         fileMode,
         dataChecksums,
         expected,
+        signal,
       });
     }
     default:

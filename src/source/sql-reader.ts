@@ -25,6 +25,8 @@ const BUFFER_BYTES = 512 * 1024;
 
 export interface SqlReaderOptions {
   readonly applicationName: string;
+  /** Drops the connection, at any time. */
+  readonly signal?: AbortSignal;
   /** Permission bits of files: SQL does not tell those of each. */
   readonly fileMode: number;
   /** data_checksums of the server. */
@@ -45,6 +47,7 @@ export class SqlReader implements FileReader {
     const memory = PageMemory.create({ bufferCount: 2, bufferBytes: BUFFER_BYTES });
     const connection = await openSqlSession(settings, {
       applicationName: options.applicationName,
+      signal: options.signal,
       receiveBuffer: memory.buffer(0),
     });
     try {

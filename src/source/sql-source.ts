@@ -162,7 +162,7 @@ export class SqlSource implements BackupSource {
 
   destroy(): void {
     this.#watch.stop();
-    this.#connection.destroy();
+    this.#connection.abandon();
   }
 
   /** Permission bits of the cluster's files. */

@@ -23,6 +23,8 @@ const MAX_OTHER_BYTES = 2 ** 46;
 
 interface ReaderOptions {
   readonly applicationName: string;
+  /** Drops the connection, at any time. */
+  readonly signal?: AbortSignal;
   /** The server that the backup was started on; any other is refused. */
   readonly expected?: ServerIdentity;
 }
@@ -31,8 +33,8 @@ export class WalsenderReader implements FileReader {
   readonly #connection: ServerConnection;
 
   static async open(settings: ConnectionSettings, options: ReaderOptions): Promise<WalsenderReader> {
-    const { applicationName, expected } = options;
-    const connection = await ServerConnection.open(settings, { applicationName, replication: true });
+    const { applicationName, expected, signal } = options;
+    const connection = await ServerConnection.open(settings, { applicationName, replication: true, signal });
     try {
       if (expected !== undefined) {
         assertSameServer(expected, await identifyWalsender(connection), connection.server);

@@ -152,7 +152,7 @@ export class WalsenderSource implements BackupSource {
 
   destroy(): void {
     this.#watch.stop();
-    this.#connection.destroy();
+    this.#connection.abandon();
   }
 
   /** The list has no modes; the members that SEND_BACKUP_FILES makes of directories have. */

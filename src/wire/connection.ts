@@ -9,6 +9,7 @@ import net from 'node:net';
 import pg from 'pg';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
+import { requestCancel } from './cancel-request.js';
 import { connectFailure, describeServer, type ConnectFailure } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
 import type { Notice, OpenOptions } from './open-options.js';
@@ -43,6 +44,7 @@ export class ServerConnection implements AsyncDisposable {
 
   readonly #client: PgClient;
   readonly #settings: ConnectionSettings;
+  readonly #attempt: TlsAttempt;
   readonly #server: string;
   readonly #walker: FrameWalker;
   #stream: net.Socket;
@@ -50,6 +52,8 @@ export class ServerConnection implements AsyncDisposable {
   #toParser: DataListener = () => {};
   #run: CommandRun | undefined;
   #closed = false;
+  /** Commands that have not been answered. */
+  #running = 0;
   #lastReceivedMs = 0;
   /** Reading is paused on our side. */
   #isHeldBack = false;
@@ -76,7 +80,7 @@ export class ServerConnection implements AsyncDisposable {
       const connection = new ServerConnection(settings, options, attempt);
       try {
         options.signal?.throwIfAborted();
-        options.signal?.addEventListener('abort', () => connection.destroy(), { once: true });
+        options.signal?.addEventListener('abort', () => connection.abandon(), { once: true });
         await connection.#connect(settings);
         return connection;
       } catch (thrown) {
@@ -91,6 +95,7 @@ export class ServerConnection implements AsyncDisposable {
 
   private constructor(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt) {
     this.#settings = settings;
+    this.#attempt = attempt;
     this.#server = describeServer(settings);
     if (options.onNotice !== undefined) this.onNotice = options.onNotice;
     this.lost = new Promise((resolve) => (this.#resolveLost = resolve));
@@ -154,7 +159,17 @@ export class ServerConnection implements AsyncDisposable {
     this.#run = run;
     this.#client.query(run);
     const { silenceLimitMs } = reaction;
-    return silenceLimitMs === undefined ? run.results : this.#limitSilence(run, silenceLimitMs);
+    const answer = silenceLimitMs === undefined ? run.results : this.#limitSilence(run, silenceLimitMs);
+    return this.#count(answer);
+  }
+
+  async #count<Answer>(answer: Promise<Answer>): Promise<Answer> {
+    this.#running += 1;
+    try {
+      return await answer;
+    } finally {
+      this.#running -= 1;
+    }
   }
 
   /** Drops the connection when nothing has come for so long, while somebody was there to take it. */
@@ -176,12 +191,13 @@ export class ServerConnection implements AsyncDisposable {
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
   async query(text: string, values: readonly unknown[] = []): Promise<(string | null)[][]> {
     try {
-      const result = await this.#client.query<(string | null)[]>({
+      const answer = this.#client.query<(string | null)[]>({
         text,
         values: [...values],
         rowMode: 'array',
         types: { getTypeParser: () => (value: unknown) => value },
       });
+      const result = await this.#count(answer);
       return result.rows;
     } catch (error) {
       throw this.#closed ? this.#describeLoss(error) : this.#describeError(error);
@@ -219,6 +235,14 @@ export class ServerConnection implements AsyncDisposable {
     this.#closed = true;
     this.#stream.destroy();
     this.#run?.handleError(new Error('connection closed'));
+  }
+
+  /** As destroy(); the server is asked to stop what runs, which it may not notice by itself while it waits. */
+  abandon(): void {
+    const isBusy = !this.#closed && this.#running > 0;
+    const address = { settings: this.reached, attempt: this.#attempt };
+    this.destroy();
+    if (isBusy) void requestCancel(address, this.#client);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -21,4 +21,14 @@ interface ParameterStatusMessage {
 export interface PgClient extends pg.Client {
   readonly connection: PgConnection & pg.Connection;
   readonly processID: number;
+  /** What a CancelRequest must name, beside the process. */
+  readonly secretKey: number;
+}
+
+/** A connection that only carries a CancelRequest. */
+export interface CancelConnection {
+  connect(portOrPath: number | string, host?: string): void;
+  cancel(processID: number, secretKey: number): void;
+  on(event: 'error' | 'end', listener: () => void): void;
+  once(event: 'connect' | 'sslconnect', listener: () => void): void;
 }

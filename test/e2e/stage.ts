@@ -70,8 +70,10 @@ export function startBackup(
   address: Address,
   target: string,
   extra: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
 ): RunningBackup {
-  return RunningBackup.start(t, backupArguments(address, target, extra), { env: BACKUP_ENVIRONMENT });
+  const args = backupArguments(address, target, extra);
+  return RunningBackup.start(t, args, { env: { ...BACKUP_ENVIRONMENT, ...env } });
 }
 
 /** Returns once files are being copied. @throws AssertionError when the backup ends before */
