@@ -6,7 +6,7 @@ import { ConvoyError } from '../errors.js';
 import { MAX_HISTORY_FILE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { firstMissingSegment, neededSegments, segmentNumbersOf } from '../pgdata/backup-wal.js';
-import { isHistoryFileName, walSegmentName } from '../pgdata/wal-names.js';
+import { isHistoryFileName, segmentNumberOf, walSegmentName } from '../pgdata/wal-names.js';
 import { ChunkRowReader, type ChunkRowHandler } from '../wire/binary-copy.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { SourceServer, StopReceiver } from './source.js';
@@ -15,6 +15,10 @@ import { readStatement } from './sql-statements.js';
 import { StopMembers } from './stop-members.js';
 
 const CHUNK_BYTES = 512 * 1024;
+
+/** $1 and $2 are the first and the last segment, without the timeline. */
+const WAL_NAMES = `SELECT n FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS n
+  WHERE n !~ '^[0-9A-F]{24}$' OR pg_catalog.substr(n, 9) COLLATE "C" BETWEEN $1 AND $2`;
 
 export function walGone(segment: string): ConvoyError {
   return new ConvoyError('wal_missing', `requested WAL segment ${segment} has already been removed`, {
@@ -38,9 +42,7 @@ export async function sendWal(
 ): Promise<void> {
   const { server, fileMode: mode } = wal;
   const mtime = Math.floor(Date.now() / 1000);
-  const names = (await connection.query("SELECT pg_catalog.pg_ls_dir('pg_wal', true, false)")).map(
-    ([name]) => name ?? '',
-  );
+  const names = await listWal(connection, wal);
   const members = new StopMembers(receiver, {
     includeWal: true,
     segmentBytes: server.walSegmentBytes,
@@ -71,6 +73,20 @@ export async function sendWal(
     sendEmpty(members, name, { mode, mtime });
   }
   members.finishWal(wal.stopLsn);
+}
+
+/** Names in pg_wal, without the segments that lie outside: a server may keep hundreds of thousands. */
+async function listWal(
+  connection: ServerConnection,
+  { startLsn, stopLsn, server }: WalToSend,
+): Promise<string[]> {
+  const placeOf = (lsn: Lsn): string =>
+    walSegmentName(
+      { timeline: 0, segmentNumber: segmentNumberOf(lsn, server.walSegmentBytes) },
+      server.walSegmentBytes,
+    ).slice(8);
+  const rows = await connection.query(WAL_NAMES, [placeOf(startLsn), placeOf(stopLsn)]);
+  return rows.map(([name]) => name ?? '');
 }
 
 /** @throws ConvoyError `wal_missing` naming the first one that is gone */

@@ -39,9 +39,11 @@ export async function requestCancel(
     };
     connection.on('error', finish);
     connection.on('end', finish);
-    connection.once(attempt.kind === 'tls' ? 'sslconnect' : 'connect', () =>
-      connection.cancel(processID, secretKey),
-    );
+    connection.once('connect', () => {
+      if (attempt.kind !== 'tls') connection.cancel(processID, secretKey);
+      else if (settings.sslnegotiation !== 'direct') connection.requestSsl();
+    });
+    connection.once('sslconnect', () => connection.cancel(processID, secretKey));
     if (isUnixSocket(settings)) connection.connect(`${settings.host}/.s.PGSQL.${settings.port}`);
     else connection.connect(settings.port, settings.hostaddr ?? settings.host);
   });

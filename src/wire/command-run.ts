@@ -94,7 +94,7 @@ export class CommandRun implements pg.Submittable {
   }
 
   handleRowDescription(message: RowDescriptionMessage): void {
-    if (this.#sets.length >= MAX_RESULT_SETS) throw tooLong();
+    if (this.#sets.length >= MAX_RESULT_SETS) throw endlessAnswer();
     this.#sets.push({ columns: message.fields.map((field) => field.name), rows: [] });
   }
 
@@ -112,7 +112,7 @@ export class CommandRun implements pg.Submittable {
   }
 
   #collect(set: ResultSet, row: (string | null)[]): void {
-    if (set.rows.length >= MAX_COLLECTED_ROWS) throw tooLong();
+    if (set.rows.length >= MAX_COLLECTED_ROWS) throw endlessAnswer();
     set.rows.push(row);
   }
 
@@ -141,6 +141,6 @@ export class CommandRun implements pg.Submittable {
   }
 }
 
-function tooLong(): ConvoyError {
+export function endlessAnswer(): ConvoyError {
   return new ConvoyError('untrusted_peer', "the server's answer has no end");
 }

@@ -8,21 +8,23 @@
 import net from 'node:net';
 import pg from 'pg';
 import { asConvoyError, ConvoyError } from '../errors.js';
-import { MAX_BACKEND_MESSAGE_BYTES, MAX_COPY_DATA_BYTES } from '../limits.js';
+import { MAX_BACKEND_MESSAGE_BYTES, MAX_COLLECTED_ROWS, MAX_COPY_DATA_BYTES } from '../limits.js';
 import { requestCancel } from './cancel-request.js';
-import { connectFailure, describeServer, type ConnectFailure } from './connect-failure.js';
+import { connectError, mayRetryWithOtherTls } from './connect-error.js';
+import { describeServer } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
 import type { Notice, OpenOptions } from './open-options.js';
 import type { PgClient } from './pg-client.js';
 import { isUnixSocket, lookupPassword } from './conninfo.js';
 import { FrameWalker } from './frames.js';
 import { openFittingHost } from './host-choice.js';
-import { CommandRun, type CommandReaction, type ResultSet } from './command-run.js';
+import { CommandRun, endlessAnswer, type CommandReaction, type ResultSet } from './command-run.js';
 import { checkBackendMessage, ERROR_RESPONSE, severityOf } from './message-check.js';
 import { isServerError, serverError } from './server-error.js';
 import { tlsAttempts, type TlsAttempt } from './tls-mode.js';
 
 const COPY_DATA = 0x64;
+const DATA_ROW = 0x44;
 const COPY_DONE = 0x63;
 const COPY_BOTH_RESPONSE = 0x57;
 /** As large as the kernel fills in one read on a fast link; cache-warm because it is always the same. */
@@ -54,6 +56,8 @@ export class ServerConnection implements AsyncDisposable {
   #closed = false;
   /** Commands that have not been answered. */
   #running = 0;
+  /** Rows of the answer to a query(), which node-postgres collects. */
+  #queriedRows = 0;
   #lastReceivedMs = 0;
   /** Reading is paused on our side. */
   #isHeldBack = false;
@@ -190,6 +194,7 @@ export class ServerConnection implements AsyncDisposable {
 
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
   async query(text: string, values: readonly unknown[] = []): Promise<(string | null)[][]> {
+    this.#queriedRows = 0;
     try {
       const answer = this.#client.query<(string | null)[]>({
         text,
@@ -200,7 +205,7 @@ export class ServerConnection implements AsyncDisposable {
       const result = await this.#count(answer);
       return result.rows;
     } catch (error) {
-      throw this.#closed ? this.#describeLoss(error) : this.#describeError(error);
+      throw this.#violation ?? (this.#closed ? this.#describeLoss(error) : this.#describeError(error));
     }
   }
 
@@ -338,6 +343,7 @@ export class ServerConnection implements AsyncDisposable {
 
   #parse(type: number, frame: Buffer): void {
     checkBackendMessage(type, frame);
+    if (type === DATA_ROW && this.#run?.settled !== false) this.#countQueriedRow();
     if (type === ERROR_RESPONSE) this.#severity = severityOf(frame);
     if (type === COPY_DONE) this.#run?.endBoth();
     if (type === COPY_BOTH_RESPONSE) this.#beginBoth();
@@ -347,6 +353,11 @@ export class ServerConnection implements AsyncDisposable {
       // pg-protocol's parser reads past the end of a body that is too short
       throw asConvoyError(error, 'untrusted_peer');
     }
+  }
+
+  #countQueriedRow(): void {
+    this.#queriedRows += 1;
+    if (this.#queriedRows > MAX_COLLECTED_ROWS) throw endlessAnswer();
   }
 
   #beginBoth(): void {
@@ -391,34 +402,6 @@ export class ServerConnection implements AsyncDisposable {
       cause: error,
     });
   }
-}
-
-function connectError(settings: ConnectionSettings, error: unknown): ConvoyError {
-  const { message, hint, sqlState } = connectCause(settings, error);
-  if (error instanceof ConvoyError && error.code !== 'connection_failed' && error.code !== 'connection_lost')
-    return error;
-  const text = `connection to ${describeServer(settings)} failed: ${message}`;
-  return new ConvoyError('connection_failed', text, { sqlState, hint, cause: error });
-}
-
-function connectCause(
-  settings: ConnectionSettings,
-  error: unknown,
-): ConnectFailure & { readonly sqlState?: string | undefined } {
-  if (error instanceof ConvoyError) return { hint: undefined, ...error.toPlain() };
-  if (!isServerError(error)) return connectFailure(settings, error);
-  return { hint: undefined, ...serverError(error, 'connection_failed').toPlain() };
-}
-
-/**
- * libpq tries the other kind of connection when the server refuses this one, or pg_hba.conf does (28000), not
- * after a wrong password.
- */
-function mayRetryWithOtherTls(error: unknown): boolean {
-  if (error instanceof ConvoyError) return false;
-  if (isServerError(error)) return error.code === '28000';
-  const isUnreachable = error instanceof Error && 'syscall' in error && error.syscall !== 'read';
-  return !isUnreachable;
 }
 
 /** pg_split_opts: blanks and backslashes are escaped by a backslash. */

@@ -28,6 +28,7 @@ export interface PgClient extends pg.Client {
 /** A connection that only carries a CancelRequest. */
 export interface CancelConnection {
   connect(portOrPath: number | string, host?: string): void;
+  requestSsl(): void;
   cancel(processID: number, secretKey: number): void;
   on(event: 'error' | 'end', listener: () => void): void;
   once(event: 'connect' | 'sslconnect', listener: () => void): void;

@@ -9,7 +9,8 @@ import { before, test, type TestContext } from 'node:test';
 import { fileScope } from '../server/test-serve.js';
 import { temporaryDirectory } from '../support/cleanup.js';
 import { pgconvoy, startServe, type Serve } from '../support/pgconvoy.js';
-import { run, type RunResult } from '../support/tools.js';
+import { certificateFor } from '../support/certificate.js';
+import type { RunResult } from '../support/tools.js';
 import { assertAbsent, assertFailed, BACKUP_ENVIRONMENT, newTarget, setStage, type Stage } from './stage.js';
 
 const { PGUSER, PGPASSWORD } = BACKUP_ENVIRONMENT;
@@ -154,14 +155,3 @@ test('sslmode=verify-full knows its server from any other', async (t) => {
   );
   await assertAbsent(refused);
 });
-
-/** A self-signed certificate for this host name, and its key. */
-async function certificateFor(directory: string, host: string): Promise<[string, string]> {
-  const [certificate, key] = [path.join(directory, 'server.crt'), path.join(directory, 'server.key')];
-  const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${host}`];
-  const names = ['-addext', `subjectAltName=DNS:${host}`];
-  const made = await run('openssl', [...request, ...names, '-keyout', key, '-out', certificate]);
-  assert.equal(made.status, 0, made.stderr);
-  await fs.chmod(key, 0o600);
-  return [certificate, key];
-}

@@ -1,15 +1,19 @@
 /*
- * Connections to scripted servers that break the protocol at every step, and to a real one. Whatever a server
- * sends, a command ends with its result or with one ConvoyError.
+ * Connections to scripted servers, and to real ones: answers, the end of a connection, and what the server hears of it.
  */
 import assert from 'node:assert/strict';
-import { describe, test, type TestContext } from 'node:test';
+import * as fs from 'node:fs/promises';
+import path from 'node:path';
+import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ConvoyError } from '../../src/errors.js';
 import { ServerConnection } from '../../src/wire/connection.js';
 import { resolveConnection } from '../../src/wire/conninfo.js';
-import { testServer } from '../support/postgres.js';
-import { SeededRandom } from '../support/seeded-random.js';
+import { until } from '../server/test-serve.js';
+import { temporaryDirectory } from '../support/cleanup.js';
+import { certificateFor } from '../support/certificate.js';
+import { sql, testServer } from '../support/postgres.js';
+import { connectTo, failureOf, LIMIT, OPTIONS, sends } from '../support/scripted-connection.js';
 import {
   columns,
   COMPLETE,
@@ -17,240 +21,13 @@ import {
   COPY_OUT,
   copyData,
   errorMessage,
-  head,
-  message,
   notice,
   READY,
   resultSet,
   row,
   ScriptedServer,
   welcome,
-  type ScriptedSession,
 } from '../support/scripted-server.js';
-
-const OPTIONS = { replication: true, applicationName: 'test' };
-const LIMIT = { timeout: 20_000 };
-
-type Answer = (session: ScriptedSession) => Promise<void> | void;
-
-function sends(...chunks: readonly Buffer[]): Answer {
-  return (session) => session.write(...chunks);
-}
-
-async function connectTo(t: TestContext, answer: Answer): Promise<ServerConnection> {
-  const server = await ScriptedServer.listen(t, { query: (_text, session) => answer(session) });
-  const connection = await ServerConnection.open(server.settings(), OPTIONS);
-  t.after(() => connection.destroy());
-  return connection;
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<ConvoyError> {
-  const outcome = await promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  assert.ok(outcome instanceof ConvoyError, `a ConvoyError, not ${String(outcome)}`);
-  return outcome;
-}
-
-const UNTERMINATED: readonly Buffer[] = [
-  head('E', 4),
-  message('E', Buffer.from('S')),
-  message('E', Buffer.from('SERROR')),
-  message('E', 'SERROR'),
-  message('E', Buffer.from('\0\0x')),
-  head('N', 4),
-  message('N', 'SWARNING', 'Mhello'),
-];
-
-describe('a server that breaks the protocol while a client connects', LIMIT, () => {
-  const cases: readonly (readonly [name: string, startup: Answer, code: string, said: RegExp])[] = [
-    ['copy data', sends(copyData(Buffer.from('x'))), 'untrusted_peer', /copy data that nobody asked for/],
-    ['a message of 2 GiB', sends(head('R', 2 ** 31)), 'untrusted_peer', /type "R", length 2147483648/],
-    ['a length of 0', sends(head('S', 0)), 'untrusted_peer', /type "S", length 0/],
-    [
-      'another protocol',
-      sends(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')),
-      'untrusted_peer',
-      /type "H"/,
-    ],
-    ['an unknown type', sends(message('?', 'x')), 'untrusted_peer', /invalid message of type "\?"/],
-    ['an unknown way to log in', sends(message('R', 99)), 'untrusted_peer', /authentication/i],
-    ['half an authentication request', sends(message('R', Buffer.from([0]))), 'untrusted_peer', /./],
-    [
-      'an error of its own',
-      sends(errorMessage('53300', 'too many clients', 'FATAL')),
-      'connection_failed',
-      /FATAL: {2}too many clients/,
-    ],
-    [
-      'nothing but the end',
-      (session) => session.end(),
-      'connection_failed',
-      /connection to server at "127.0.0.1", port \d+ failed/,
-    ],
-    ['a reset', (session) => session.reset(), 'connection_failed', /failed/],
-    ...UNTERMINATED.map((bytes): readonly [string, Answer, string, RegExp] => [
-      `fields without their end: ${JSON.stringify(bytes.toString('latin1'))}`,
-      sends(bytes),
-      'untrusted_peer',
-      /invalid message of type "[EN]"/,
-    ]),
-  ];
-  for (const [name, startup, code, said] of cases) {
-    test(name, async (t) => {
-      const server = await ScriptedServer.listen(t, { startup, query: () => {} });
-      const error = await failureOf(ServerConnection.open(server.settings(), OPTIONS));
-      assert.equal(error.code, code, error.message);
-      assert.match(error.message, said);
-      assert.equal(server.sessions.length, 1, 'not tried again');
-    });
-  }
-
-  test('a password that is asked for in clear, or not at all, is as libpq has it', async (t) => {
-    const server = await ScriptedServer.listen(t, { startup: sends(message('R', 3)), query: () => {} });
-    const error = await failureOf(ServerConnection.open(server.settings(), OPTIONS));
-    assert.equal(error.code, 'connection_failed');
-    assert.match(error.message, /fe_sendauth: no password supplied/);
-  });
-
-  test('silence ends after connect_timeout', async (t) => {
-    const server = await ScriptedServer.listen(t, { startup: () => {}, query: () => {} });
-    const settings = { ...server.settings(), connectTimeoutMs: 50 };
-    const error = await failureOf(ServerConnection.open(settings, OPTIONS));
-    assert.equal(error.code, 'connection_failed');
-    assert.match(error.message, /timeout/);
-  });
-});
-
-describe('a server that breaks the protocol in an answer', LIMIT, () => {
-  const cases: readonly (readonly [name: string, answer: Answer, code: string, said: RegExp])[] = [
-    [
-      'copy data that nobody asked for',
-      sends(COPY_OUT, copyData(Buffer.from('x'))),
-      'untrusted_peer',
-      /nobody asked for/,
-    ],
-    ['a row of 17 MiB', sends(columns('a'), head('D', 17 * 1024 * 1024)), 'untrusted_peer', /type "D"/],
-    ['copy data of 2 GiB', sends(COPY_OUT, head('d', 2 ** 31)), 'untrusted_peer', /type "d"/],
-    ['a type that there is none of', sends(message('!')), 'untrusted_peer', /invalid message of type "!"/],
-    [
-      'a row shorter than it says',
-      sends(columns('a'), message('D', Buffer.from([0, 9]))),
-      'untrusted_peer',
-      /./,
-    ],
-    ['columns shorter than they say', sends(message('T', Buffer.from([0x7f, 0xff]))), 'untrusted_peer', /./],
-    [
-      'a negative number of values',
-      sends(columns('a'), message('D', Buffer.from([0xff, 0xff]))),
-      'untrusted_peer',
-      /./,
-    ],
-    [
-      'an error',
-      sends(errorMessage('42501', 'must be superuser'), READY),
-      'server_error',
-      /^ERROR: {2}must be superuser$/,
-    ],
-    [
-      'an error again and again',
-      endless(errorMessage('XX000', 'again')),
-      'server_error',
-      /^ERROR: {2}again$/,
-    ],
-    ['a fatal error', (session) => fatal(session), 'connection_lost', /FATAL: {2}terminating connection/],
-    [
-      'its end',
-      (session) => session.end(),
-      'connection_lost',
-      /lost connection to server at "127.0.0.1", port \d+/,
-    ],
-    ['its end inside a message', (session) => cut(session), 'connection_lost', /lost connection/],
-    ['a reset', (session) => session.reset(), 'connection_lost', /lost connection/],
-    ...UNTERMINATED.map((bytes): readonly [string, Answer, string, RegExp] => [
-      `fields without their end: ${JSON.stringify(bytes.toString('latin1'))}`,
-      sends(bytes),
-      'untrusted_peer',
-      /invalid message of type "[EN]"/,
-    ]),
-  ];
-  for (const [name, answer, code, said] of cases) {
-    test(name, async (t) => {
-      const connection = await connectTo(t, answer);
-      const error = await failureOf(connection.run('IDENTIFY_SYSTEM'));
-      assert.equal(error.code, code, error.message);
-      assert.match(error.message, said);
-    });
-  }
-
-  test('garbage gives a result or one error', async (t) => {
-    const random = new SeededRandom(80);
-    const types = [
-      'T',
-      'D',
-      'C',
-      'Z',
-      'E',
-      'N',
-      'S',
-      'K',
-      'R',
-      'H',
-      'c',
-      'd',
-      'G',
-      'n',
-      's',
-      't',
-      'A',
-      'I',
-      '1',
-      '?',
-    ];
-    for (let round = 0; round < 150; round += 1) {
-      const chunks = Array.from({ length: 1 + random.below(6) }, () =>
-        message(random.pick(types), random.bytes(random.below(12))),
-      );
-      const connection = await connectTo(t, async (session) => {
-        await session.write(...chunks);
-        session.end();
-      });
-      const outcome = await connection.run('IDENTIFY_SYSTEM').catch((error: unknown) => error);
-      assert.ok(Array.isArray(outcome) || outcome instanceof ConvoyError, String(outcome));
-      connection.destroy();
-    }
-  });
-
-  test('what comes between two commands ends the connection', async (t) => {
-    const connection = await connectTo(
-      t,
-      sends(resultSet([['x']]), COMPLETE, READY, copyData(Buffer.from('late'))),
-    );
-    assert.equal((await connection.run('FIRST')).length, 1);
-    assert.equal((await connection.lost).code, 'untrusted_peer');
-    assert.equal((await failureOf(connection.run('SECOND'))).code, 'connection_lost');
-  });
-});
-
-function endless(chunk: Buffer): Answer {
-  return async (session) => {
-    while (!session.closed) {
-      await session.write(chunk);
-      await nextTurn();
-    }
-  };
-}
-
-async function fatal(session: ScriptedSession): Promise<void> {
-  await session.write(errorMessage('57P01', 'terminating connection', 'FATAL'));
-  session.end();
-}
-
-async function cut(session: ScriptedSession): Promise<void> {
-  await session.write(columns('a'), row('whole'), row('a row that is cut').subarray(0, 12));
-  session.end();
-}
 
 describe('answers', LIMIT, () => {
   test('result sets are kept apart by their columns, as in the file list', async (t) => {
@@ -490,3 +267,44 @@ test('a real server: commands, SQL with parameters, errors and parameters', LIMI
   assert.equal(wrong.code, 'connection_failed');
   assert.equal(wrong.sqlState, '28P01');
 });
+
+test(
+  'what runs on a connection that is abandoned is cancelled on the server, through TLS as well',
+  LIMIT,
+  async (t) => {
+    const directory = await temporaryDirectory(t);
+    const [certificate, key] = await certificateFor(directory, 'localhost');
+    const server = await testServer(t, { major: 15, start: false });
+    for (const [from, name] of [
+      [certificate, 'server.crt'],
+      [key, 'server.key'],
+    ] as const) {
+      const to = path.join(server.dataDirectory, name);
+      await fs.copyFile(from, to);
+      await fs.chmod(to, 0o600);
+      if (server.account !== undefined) await fs.chown(to, server.account.uid, server.account.gid);
+    }
+    await fs.appendFile(path.join(server.dataDirectory, 'postgresql.conf'), '\nssl = on\n');
+    await server.start();
+    const settings = resolveConnection({
+      dbname: server.conninfo,
+      environment: {},
+      homeDirectory: '/nonexistent',
+      osUser: 'nobody',
+    });
+    for (const sslmode of ['disable', 'require'] as const) {
+      const applicationName = `abandoned ${sslmode}`;
+      const connection = await ServerConnection.open({ ...settings, sslmode }, { applicationName });
+      // it would not notice the end of its client
+      const sleeping = failureOf(connection.query('SELECT pg_sleep(600)'));
+      const sessions = `SELECT state FROM pg_stat_activity WHERE application_name = '${applicationName}'`;
+      await until(
+        'it sleeps',
+        async () => (await sql(server, `${sessions} AND state = 'active'`)).length === 1,
+      );
+      connection.abandon();
+      assert.equal((await sleeping).code, 'connection_lost');
+      await until('the session has ended', async () => (await sql(server, sessions)).length === 0);
+    }
+  },
+);
