@@ -15,7 +15,7 @@ import { pgconvoy } from '../support/pgconvoy.js';
 import { sql, testServer } from '../support/postgres.js';
 import { RunningBackup } from '../support/running-backup.js';
 import { verifyBackup } from '../support/restored.js';
-import { requireTool, run } from '../support/tools.js';
+import { requireTool, run, tool } from '../support/tools.js';
 import { assertAbsent, assertFailed, untilCopying, untilOutOfBackupMode } from './stage.js';
 
 const scope = fileScope();
@@ -129,31 +129,44 @@ test('-R and --waldir: a standby that follows its primary, with the settings tha
   ]);
 });
 
-test('-R in a tar archive: the settings at the end of the same file, and the signal file', async (t) => {
-  const target = path.join(await temporaryDirectory(t), 'archives');
-  const env = { PGPASSWORD: server.password, PGSSLMODE: 'disable' };
-  const result = await pgconvoy(['backup', ...options(target, 'postgres'), '--source=sql', '-F', 't', '-R'], {
-    env,
+for (const [compression, suffix] of [
+  ['none', 'tar'],
+  ['gzip', 'tar.gz'],
+  ['zstd', 'tar.zst'],
+] as const) {
+  test(`-R in an archive compressed with ${compression}: the settings at the end of the same file, and the signal file`, async (t) => {
+    if (suffix === 'tar.zst' && tool('zstd') === undefined) {
+      t.skip('zstd is not installed');
+      return;
+    }
+    const target = path.join(await temporaryDirectory(t), 'archives');
+    const env = { PGPASSWORD: server.password, PGSSLMODE: 'disable' };
+    const result = await pgconvoy(
+      ['backup', ...options(target, 'postgres'), '--source=sql', '-F', 't', '-Z', compression, '-R'],
+      {
+        env,
+      },
+    );
+    assert.equal(result.status, 0, result.stderr);
+    const archive = path.join(target, `base.${suffix}`);
+    const listed = await run('tar', ['-tvf', archive]);
+    assert.equal(listed.status, 0, listed.stderr);
+    assert.match(listed.stdout, /^-rw------- .* 0 \S+ \S+ standby\.signal$/m);
+    const { stdout } = await run('tar', ['-xOf', archive, 'postgresql.auto.conf']);
+    const original = await fs.readFile(path.join(server.dataDirectory, 'postgresql.auto.conf'), 'utf8');
+    assert.ok(stdout.startsWith(original), stdout);
+    const address = `host='127.0.0.1' port=${server.port}`.replaceAll("'", '');
+    assert.match(
+      stdout.slice(original.length),
+      new RegExp(
+        `^primary_conninfo = 'user=postgres password=\\w+ channel_binding=prefer ${address} sslmode=disable'\n$`,
+      ),
+    );
+    const manifest = await fs.readFile(path.join(target, 'backup_manifest'), 'utf8');
+    assert.ok(manifest.includes(`"Path": "postgresql.auto.conf", "Size": ${Buffer.byteLength(original)},`));
+    assert.doesNotMatch(manifest, /standby\.signal/);
   });
-  assert.equal(result.status, 0, result.stderr);
-  const archive = path.join(target, 'base.tar');
-  const listed = await run('tar', ['-tvf', archive]);
-  assert.equal(listed.status, 0, listed.stderr);
-  assert.match(listed.stdout, /^-rw------- .* 0 \S+ \S+ standby\.signal$/m);
-  const { stdout } = await run('tar', ['-xOf', archive, 'postgresql.auto.conf']);
-  const original = await fs.readFile(path.join(server.dataDirectory, 'postgresql.auto.conf'), 'utf8');
-  assert.ok(stdout.startsWith(original), stdout);
-  const address = `host='127.0.0.1' port=${server.port}`.replaceAll("'", '');
-  assert.match(
-    stdout.slice(original.length),
-    new RegExp(
-      `^primary_conninfo = 'user=postgres password=\\w+ channel_binding=prefer ${address} sslmode=disable'\n$`,
-    ),
-  );
-  const manifest = await fs.readFile(path.join(target, 'backup_manifest'), 'utf8');
-  assert.ok(manifest.includes(`"Path": "postgresql.auto.conf", "Size": ${Buffer.byteLength(original)},`));
-  assert.doesNotMatch(manifest, /standby\.signal/);
-});
+}
 
 describe('--waldir', () => {
   test('that is not empty is refused before anything is made', async (t) => {
