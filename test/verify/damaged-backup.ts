@@ -23,6 +23,18 @@ export interface TakenBackups {
   readonly tablespace: string;
 }
 
+export interface Damage {
+  readonly name: string;
+  readonly mutilate: (directory: string, backups: TakenBackups) => Promise<void> | void;
+  /** What is wrong, in any order; RELATION, TABLESPACE and SEGMENT stand for names. */
+  readonly says: readonly string[];
+  readonly options?: readonly string[];
+  /** Below the copy, where that is not the backup itself. */
+  readonly place?: string;
+  /** What pg_verifybackup says where that differs; undefined where it cannot be asked. */
+  readonly theirs?: readonly string[] | undefined;
+}
+
 /** @param command pg_basebackup */
 export async function takeBackups(t: TestScope, command: string): Promise<TakenBackups> {
   const server = await testServer(t, { major: 15, initdbArguments: ['--wal-segsize=1'] });

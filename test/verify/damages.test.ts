@@ -3,225 +3,16 @@
  * about the plain ones: it must come to the same verdict, in the same words where they are its own.
  */
 import assert from 'node:assert/strict';
-import {
-  appendFileSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { statSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { temporaryDirectory } from '../support/cleanup.js';
 import { pgconvoy } from '../support/pgconvoy.js';
 import { requireTool, run } from '../support/tools.js';
-import { editManifest, flip, segmentsIn, takeBackups, type TakenBackups } from './damaged-backup.js';
-
-interface Damage {
-  readonly name: string;
-  readonly mutilate: (directory: string, backups: TakenBackups) => Promise<void> | void;
-  /** What is wrong, in any order; RELATION, TABLESPACE and SEGMENT stand for names. */
-  readonly says: readonly string[];
-  readonly options?: readonly string[];
-  /** What pg_verifybackup says where that differs; undefined where it cannot be asked. */
-  readonly theirs?: readonly string[] | undefined;
-}
-
-const WAL = 'WAL parsing failed for timeline 1';
-
-const PLAIN: readonly Damage[] = [
-  { name: 'nothing', mutilate: () => {}, says: [] },
-  {
-    name: 'a file is missing',
-    mutilate: (directory) => rmSync(path.join(directory, 'PG_VERSION')),
-    says: ['"PG_VERSION" is present in the manifest but not on disk'],
-  },
-  {
-    name: 'files are there that nobody knows',
-    mutilate: (directory) => {
-      writeFileSync(path.join(directory, 'extra'), '');
-      writeFileSync(path.join(directory, 'base/1/7'), 'x');
-      mkdirSync(path.join(directory, 'empty'));
-    },
-    says: [
-      '"base/1/7" is present on disk but not in the manifest',
-      '"extra" is present on disk but not in the manifest',
-    ],
-  },
-  {
-    name: 'a file is cut short, another has grown',
-    mutilate: (directory, { relation }) => {
-      truncateSync(path.join(directory, relation), 8192);
-      appendFileSync(path.join(directory, 'PG_VERSION'), 'x');
-    },
-    says: [
-      '"PG_VERSION" has size 4 on disk but size 3 in the manifest',
-      '"RELATION" has size 8192 on disk but size RELATIONSIZE in the manifest',
-    ],
-  },
-  {
-    name: 'one bit is turned, in two files',
-    mutilate: (directory, { relation }) => {
-      flip(path.join(directory, relation), 100_000);
-      flip(path.join(directory, 'global/1262'), -1);
-    },
-    says: ['checksum mismatch for file "RELATION"', 'checksum mismatch for file "global/1262"'],
-  },
-  {
-    name: 'a bit of a page is turned',
-    options: ['--page-checksums'],
-    mutilate: (directory, { relation }) => flip(path.join(directory, relation), 100_000),
-    says: [
-      'checksum mismatch for file "RELATION"',
-      'checksum verification failed in file "RELATION", block 12: calculated # but expected #',
-    ],
-    theirs: undefined,
-  },
-  {
-    name: 'a file has become a pipe',
-    mutilate: async (directory) => {
-      rmSync(path.join(directory, 'PG_VERSION'));
-      await run('mkfifo', [path.join(directory, 'PG_VERSION')]);
-    },
-    says: [
-      '"PG_VERSION" is not a regular file or directory',
-      '"PG_VERSION" is present in the manifest but not on disk',
-    ],
-    theirs: [
-      '"PG_VERSION" is not a file or directory',
-      '"PG_VERSION" is present in the manifest but not on disk',
-    ],
-  },
-  {
-    name: 'a link leads nowhere',
-    mutilate: (directory) => {
-      rmSync(path.join(directory, 'PG_VERSION'));
-      symlinkSync('/nonexistent', path.join(directory, 'PG_VERSION'));
-    },
-    says: ['could not stat file or directory "PG_VERSION": No such file or directory'],
-  },
-  {
-    name: 'a tablespace is not there',
-    mutilate: (directory, { tablespace }) => {
-      rmSync(path.join(directory, 'pg_tblspc', tablespace));
-      symlinkSync('/nonexistent', path.join(directory, 'pg_tblspc', tablespace));
-    },
-    says: ['could not stat file or directory "pg_tblspc/TABLESPACE": No such file or directory'],
-  },
-  {
-    name: 'the manifest is not there',
-    mutilate: (directory) => rmSync(path.join(directory, 'backup_manifest')),
-    says: ['could not open file "DIRECTORY/backup_manifest": No such file or directory'],
-  },
-  {
-    name: 'the manifest is changed',
-    mutilate: (directory) => {
-      const file = path.join(directory, 'backup_manifest');
-      writeFileSync(file, readFileSync(file, 'utf8').replace('"Size": 3,', '"Size": 4,'));
-    },
-    says: ['manifest checksum mismatch'],
-  },
-  {
-    name: 'the manifest has a checksum of the wrong length',
-    mutilate: (directory) =>
-      editManifest(directory, (lines) =>
-        lines.replace(/("PG_VERSION".*"Checksum": ")([0-9a-f]{8})/, '$1$2$2'),
-      ),
-    says: ['file "PG_VERSION" has checksum of length 8, but expected 4'],
-  },
-  {
-    name: 'a file need not be the same if it is ignored, nor what lies below it',
-    options: ['-i', 'PG_VERSION', '-i', 'base/'],
-    mutilate: (directory, { relation }) => {
-      flip(path.join(directory, relation), 1);
-      rmSync(path.join(directory, 'PG_VERSION'));
-    },
-    says: [],
-  },
-  {
-    name: 'content is not looked at without checksums, sizes are',
-    options: ['-s'],
-    mutilate: (directory, { relation }) => {
-      flip(path.join(directory, relation), 1);
-      truncateSync(path.join(directory, 'PG_VERSION'), 2);
-    },
-    says: ['"PG_VERSION" has size 2 on disk but size 3 in the manifest'],
-  },
-  {
-    name: 'only the first problem is told',
-    options: ['-e'],
-    mutilate: (directory) => {
-      rmSync(path.join(directory, 'PG_VERSION'));
-      rmSync(path.join(directory, 'global/1262'));
-      rmSync(path.join(directory, 'pg_wal'), { recursive: true });
-    },
-    says: ['"PG_VERSION" is present in the manifest but not on disk'],
-    theirs: undefined,
-  },
-  {
-    name: 'a WAL segment is missing',
-    mutilate: (directory) => rmSync(path.join(directory, 'pg_wal', segmentsIn(directory)[1] ?? '')),
-    says: [`${WAL}: WAL segment SEGMENT is missing`],
-    theirs: [WAL],
-  },
-  {
-    name: 'records of two WAL segments are damaged',
-    mutilate: (directory) => {
-      for (const index of [0, 2]) {
-        flip(path.join(directory, 'pg_wal', segmentsIn(directory)[index] ?? ''), 700_001);
-      }
-    },
-    says: [
-      `${WAL}: incorrect resource manager data checksum in record at #`,
-      `${WAL}: incorrect resource manager data checksum in record at #`,
-    ],
-    theirs: [WAL],
-  },
-  {
-    name: 'a WAL segment is in the place of another',
-    mutilate: (directory) => {
-      const [one = '', , other = ''] = segmentsIn(directory);
-      renameSync(path.join(directory, 'pg_wal', one), path.join(directory, 'pg_wal', other));
-      writeFileSync(path.join(directory, 'pg_wal', one), readFileSync(path.join(directory, 'pg_wal', other)));
-    },
-    says: [`${WAL}: unexpected pageaddr # in WAL segment #, LSN #, offset 0`],
-    theirs: [WAL],
-  },
-  {
-    name: 'a WAL segment is cut short',
-    mutilate: (directory) =>
-      truncateSync(path.join(directory, 'pg_wal', segmentsIn(directory)[1] ?? ''), 500_000),
-    says: [`${WAL}: could not read from file "DIRECTORY/pg_wal/SEGMENT", offset 499712: read 288 of 8192`],
-    theirs: [WAL],
-  },
-  {
-    name: 'there is no WAL',
-    mutilate: (directory) => rmSync(path.join(directory, 'pg_wal'), { recursive: true }),
-    says: [`${WAL}: could not read directory "DIRECTORY/pg_wal": No such file or directory`],
-    theirs: [WAL],
-  },
-  {
-    name: 'WAL is not looked at without being asked to',
-    options: ['-n'],
-    mutilate: (directory) => rmSync(path.join(directory, 'pg_wal'), { recursive: true }),
-    says: [],
-  },
-  {
-    name: 'WAL and manifest are elsewhere',
-    options: ['-w', 'DIRECTORY/elsewhere/wal', '-m', 'DIRECTORY/elsewhere/manifest', '-i', 'elsewhere'],
-    mutilate: (directory) => {
-      mkdirSync(path.join(directory, 'elsewhere'));
-      renameSync(path.join(directory, 'pg_wal'), path.join(directory, 'elsewhere/wal'));
-      renameSync(path.join(directory, 'backup_manifest'), path.join(directory, 'elsewhere/manifest'));
-    },
-    says: [],
-  },
-];
+import { ARCHIVE_DAMAGES } from './archive-damages.js';
+import { segmentsIn, takeBackups, type Damage, type TakenBackups } from './damaged-backup.js';
+import { PLAIN_DAMAGES } from './plain-damages.js';
 
 /** With names instead of placeholders, and the other way round for what is not known beforehand. */
 function named(text: string, directory: string, backups: TakenBackups): string {
@@ -245,36 +36,48 @@ function errorLines(stderr: string, program: string): string[] {
 function blurred(line: string): string {
   return line
     .replaceAll(/[0-9A-F]+\/[0-9A-F]+(?=[ ,]|$)/g, '#')
-    .replace(/calculated [0-9A-F]+ but expected [0-9A-F]+/, 'calculated # but expected #')
+    .replace(/block \d+: calculated [0-9A-F]+ but expected [0-9A-F]+/, 'block #: calculated # but expected #')
+    .replace(/(pg_tblspc\/\d+)\/[^"]*/, '$1/#')
+    .replaceAll(/(is damaged|gzip): .*/g, '$1: #')
+    .replaceAll(/ends before \d+ files/g, 'ends before # files')
     .replaceAll(/pageaddr # in WAL segment [0-9A-F]{24}/g, 'pageaddr # in WAL segment #');
 }
 
-test('damages of a plain backup', async (t) => {
+test('damages of a backup', async (t) => {
   const command = requireTool(t, 'pg_basebackup');
   const verifybackup = requireTool(t, 'pg_verifybackup');
   if (command === undefined || verifybackup === undefined) return;
   const backups = await takeBackups(t, command);
   assert.ok(segmentsIn(backups.plain).length > 3, 'several segments of WAL');
-  for (const [index, damage] of PLAIN.entries()) {
-    const { name, mutilate, says, options = [] } = damage;
-    await t.test(name, async (subtest) => {
-      const directory = path.join(await temporaryDirectory(subtest), 'copy');
-      await cp(backups.plain, directory, { recursive: true });
-      await mutilate(directory, backups);
-      const args = [...options, directory].map((each) => named(each, directory, backups));
-      const result = await pgconvoy(['verify', '-j', String(1 + (index % 2)), ...args]);
-      const expected = says.map((line) => named(line, directory, backups)).toSorted();
-      assert.deepEqual(errorLines(result.stderr, 'pgconvoy').map(blurred), expected);
-      assert.equal(result.stdout, says.length === 0 ? 'backup successfully verified\n' : '');
-      assert.equal(result.status, says.length === 0 ? 0 : 1);
-      if ('theirs' in damage && damage.theirs === undefined) return;
-      const theirs = await run(verifybackup, args);
-      const theirLines = errorLines(theirs.stderr, 'pg_verifybackup').filter(
-        (line) => !line.startsWith('pg_waldump'),
-      );
-      const expectedOfThem = (damage.theirs ?? says).map((line) => named(line, directory, backups));
-      assert.deepEqual(theirLines, expectedOfThem.toSorted());
-      assert.equal(theirs.status, result.status);
-    });
+  const check = async (damage: Damage, directory: string, jobs: number): Promise<void> => {
+    const { says, options = [], place = '' } = damage;
+    await damage.mutilate(directory, backups);
+    const args = [...options, path.join(directory, place)].map((each) => named(each, directory, backups));
+    const result = await pgconvoy(['verify', '-j', String(jobs), ...args]);
+    const expected = says.map((line) => named(line, directory, backups)).toSorted();
+    assert.deepEqual(errorLines(result.stderr, 'pgconvoy').map(blurred), expected);
+    assert.equal(result.stdout, says.length === 0 ? 'backup successfully verified\n' : '');
+    assert.equal(result.status, says.length === 0 ? 0 : 1);
+    if ('theirs' in damage && damage.theirs === undefined) return;
+    const theirs = await run(verifybackup, args);
+    const theirLines = errorLines(theirs.stderr, 'pg_verifybackup').filter(
+      (line) => !line.startsWith('pg_waldump'),
+    );
+    const expectedOfThem = (damage.theirs ?? says).map((line) => named(line, directory, backups));
+    assert.deepEqual(theirLines, expectedOfThem.toSorted());
+    assert.equal(theirs.status, result.status);
+  };
+  for (const [kind, damages] of [
+    ['plain', PLAIN_DAMAGES],
+    ['tar', ARCHIVE_DAMAGES.tar],
+    ['gzip', ARCHIVE_DAMAGES.gzip],
+  ] as const) {
+    for (const [index, damage] of damages.entries()) {
+      await t.test(`${kind}: ${damage.name}`, async (subtest) => {
+        const directory = path.join(await temporaryDirectory(subtest), 'copy');
+        await cp(backups[kind], directory, { recursive: true });
+        await check(damage, directory, 1 + (index % 2));
+      });
+    }
   }
 });

@@ -1,0 +1,214 @@
+/*
+ * What can be wrong with a backup that consists of tar archives, compressed or not, and what is said of it. For
+ * damages.test.ts. pg_verifybackup 15 knows no archives; the words are those of 18's, where it has words.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { run } from '../support/tools.js';
+import { segmentsIn, type Damage, type TakenBackups } from './damaged-backup.js';
+
+const WAL = 'WAL parsing failed for timeline 1';
+const THEIRS = undefined;
+
+async function tar(...args: readonly string[]): Promise<void> {
+  const { status, stderr } = await run('tar', args);
+  assert.equal(status, 0, stderr);
+}
+
+/** Turns a bit of what stands `distance` bytes after a text. */
+function flipAfter(file: string, text: string, distance: number): void {
+  const bytes = readFileSync(file);
+  const at = bytes.indexOf(text);
+  assert.ok(at > 0, `"${text}" is in the archive`);
+  bytes[at + distance] = (bytes[at + distance] ?? 0) ^ 1;
+  writeFileSync(file, bytes);
+}
+
+/** In a row of "filled". */
+const ROW = createHash('md5').update('15000').digest('hex');
+/** From the name in its header, into the second half of a segment. */
+const SEGMENT_DISTANCE = 512 + 700_001;
+
+function segmentMember({ plain }: TakenBackups, index: number): string {
+  return `pg_wal/${segmentsIn(plain)[index]}`;
+}
+
+/** The WAL segments of each backup are its own. */
+async function firstSegment(archive: string): Promise<string> {
+  const { stdout } = await run('tar', ['-tf', archive]);
+  return stdout.split('\n').find((name) => /^pg_wal\/[0-9A-F]{24}$/.test(name)) ?? '';
+}
+
+/** Unpacks base.tar.gz, has it changed, and packs it again. */
+async function repacked(directory: string, change: (archive: string) => Promise<void> | void): Promise<void> {
+  const packed = path.join(directory, 'base.tar.gz');
+  const archive = path.join(directory, 'unpacked');
+  writeFileSync(archive, gunzipSync(readFileSync(packed)));
+  await change(archive);
+  writeFileSync(packed, gzipSync(readFileSync(archive), { level: 1 }));
+  rmSync(archive);
+}
+
+export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>> = {
+  tar: [
+    { name: 'nothing', options: ['--page-checksums'], mutilate: () => {}, says: [], theirs: THEIRS },
+    {
+      name: 'a file is missing, another is new, beside something else',
+      mutilate: async (directory) => {
+        const archive = path.join(directory, 'base.tar');
+        writeFileSync(path.join(directory, 'extra'), '');
+        await tar('--delete', '-f', archive, 'PG_VERSION');
+        await tar('-rf', archive, '-C', directory, 'extra');
+      },
+      says: [
+        '"PG_VERSION" is present in the manifest but not on disk',
+        'file "extra" is not expected in a tar format backup',
+        'file "extra" is present in archive "base.tar" but not in the manifest',
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a bit of a page is turned',
+      options: ['--page-checksums'],
+      mutilate: (directory) => flipAfter(path.join(directory, 'base.tar'), ROW, 3),
+      says: [
+        'checksum mismatch for file "RELATION" in archive "base.tar"',
+        'checksum verification failed in file "RELATION", block #: calculated # but expected #',
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a tablespace is missing',
+      options: ['-F', 't', '-e'],
+      mutilate: (directory, { tablespace }) => rmSync(path.join(directory, `${tablespace}.tar`)),
+      says: ['"pg_tblspc/TABLESPACE/#" is present in the manifest but not on disk'],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the archive is cut short',
+      mutilate: (directory) => truncateSync(path.join(directory, 'base.tar'), 5_000_000),
+      says: [
+        'archive "base.tar" ends before # files of the manifest',
+        'archive "base.tar" is damaged: #',
+        `${WAL}: could not find any WAL file`,
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a record of the WAL is damaged',
+      mutilate: async (directory) => {
+        const archive = path.join(directory, 'base.tar');
+        // in the record with which the backup began
+        flipAfter(archive, await firstSegment(archive), 512 + 60);
+      },
+      says: [`${WAL}: incorrect resource manager data checksum in record at #`],
+      theirs: THEIRS,
+    },
+    {
+      name: 'all in one archive, without one of its WAL segments',
+      place: 'all.tar',
+      mutilate: async (directory, backups) => {
+        const archive = path.join(directory, 'all.tar');
+        await tar('-chf', archive, `--exclude=./${segmentMember(backups, 1)}`, '-C', backups.plain, '.');
+      },
+      says: [`${WAL}: WAL segment SEGMENT is missing`],
+      theirs: THEIRS,
+    },
+    {
+      name: 'nothing, all in one archive',
+      place: 'all.tar',
+      mutilate: async (directory, { plain }) => {
+        await tar('-chf', path.join(directory, 'all.tar'), '-C', plain, '.');
+      },
+      says: [],
+      theirs: THEIRS,
+    },
+  ],
+  gzip: [
+    { name: 'nothing', options: ['--page-checksums'], mutilate: () => {}, says: [], theirs: THEIRS },
+    {
+      name: 'nothing, all in one archive, with WAL of several segments',
+      place: 'all.tar.gz',
+      mutilate: async (directory, { plain }) => {
+        await tar('-czhf', path.join(directory, 'all.tar.gz'), '--sort=name', '-C', plain, '.');
+      },
+      says: [],
+      theirs: THEIRS,
+    },
+    {
+      name: 'all in one archive, without one of its WAL segments, and with another that is damaged',
+      place: 'all.tar.gz',
+      mutilate: async (directory, backups) => {
+        const archive = path.join(directory, 'all.tar');
+        const members = ['--sort=name', '--transform=s,^\\./,,', '-C', backups.plain, '.'];
+        await tar('-chf', archive, `--exclude=./${segmentMember(backups, 1)}`, ...members);
+        flipAfter(archive, segmentMember(backups, 2), SEGMENT_DISTANCE);
+        writeFileSync(`${archive}.gz`, gzipSync(readFileSync(archive), { level: 1 }));
+      },
+      says: [
+        `${WAL}: WAL segment SEGMENT is missing`,
+        `${WAL}: incorrect resource manager data checksum in record at #`,
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a bit of a page is turned',
+      options: ['--page-checksums'],
+      mutilate: (directory) => repacked(directory, (archive) => flipAfter(archive, ROW, 3)),
+      says: [
+        'checksum mismatch for file "RELATION" in archive "base.tar.gz"',
+        'checksum verification failed in file "RELATION", block #: calculated # but expected #',
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a file is missing, another is new',
+      mutilate: async (directory) => {
+        writeFileSync(path.join(directory, 'extra'), '');
+        await repacked(directory, async (archive) => {
+          await tar('--delete', '-f', archive, 'PG_VERSION');
+          await tar('-rf', archive, '-C', directory, 'extra');
+        });
+        rmSync(path.join(directory, 'extra'));
+      },
+      says: [
+        '"PG_VERSION" is present in the manifest but not on disk',
+        'file "extra" is present in archive "base.tar.gz" but not in the manifest',
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a record of the WAL is damaged',
+      mutilate: (directory) =>
+        repacked(directory, async (archive) => flipAfter(archive, await firstSegment(archive), 512 + 60)),
+      says: [`${WAL}: incorrect resource manager data checksum in record at #`],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the archive is cut short',
+      options: ['-n'],
+      mutilate: (directory) => truncateSync(path.join(directory, 'base.tar.gz'), 500_000),
+      says: [
+        'archive "base.tar.gz" ends before # files of the manifest',
+        'could not decompress archive "base.tar.gz": gzip: #',
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'a bit of the archive is turned',
+      options: ['-n'],
+      mutilate: (directory) => {
+        const archive = path.join(directory, 'base.tar.gz');
+        const bytes = readFileSync(archive);
+        // the CRC at its end
+        bytes[bytes.length - 6] = (bytes.at(-6) ?? 0) ^ 1;
+        writeFileSync(archive, bytes);
+      },
+      says: ['could not decompress archive "base.tar.gz": gzip: #'],
+      theirs: THEIRS,
+    },
+  ],
+};
