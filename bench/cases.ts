@@ -4,7 +4,8 @@
  */
 export interface BenchCase {
   readonly name: string;
-  readonly program: 'pg_basebackup' | 'pgconvoy';
+  /** Takes a backup; or verifies one that was taken beforehand: `verify` is `pgconvoy verify`. */
+  readonly program: 'pg_basebackup' | 'pgconvoy' | 'pg_verifybackup' | 'verify';
   /**
    * Which port it connects to: the stock server's, that of `pgconvoy serve` beside it, or that of a proxy which limits every
    * connection to the server to 50 MB/s.
@@ -12,7 +13,7 @@ export interface BenchCase {
   readonly through: 'server' | 'serve' | 'link';
   /** What is done with the backup: written to a directory and verified, or thrown away. */
   readonly keeps: boolean;
-  /** Besides -D, -h, -p and -U. */
+  /** Besides -D, -h, -p and -U, or besides the backup. */
   readonly arguments: readonly string[];
   /** Name of the case that it is measured against. */
   readonly against?: string;
@@ -20,6 +21,7 @@ export interface BenchCase {
 
 const BASELINE = 'pg_basebackup';
 const DISCARDED_BASELINE = 'pg_basebackup, discarded';
+const VERIFY_BASELINE = 'pg_verifybackup';
 const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
 
 const KEPT = ['-X', 'fetch', '-c', 'fast', '-N'];
@@ -72,6 +74,11 @@ export const CASES: readonly BenchCase[] = [
     arguments: ['--source=walsender', ...DISCARDED, '-j', '2'],
     against: DISCARDED_BASELINE,
   },
+  verifyCase(VERIFY_BASELINE, 'pg_verifybackup', []),
+  ...[1, 2].map((jobs): BenchCase => ({
+    ...verifyCase(`verify, -j ${jobs}`, 'verify', ['-j', String(jobs)]),
+    against: VERIFY_BASELINE,
+  })),
   {
     name: LINK_BASELINE,
     program: 'pgconvoy',
@@ -88,6 +95,15 @@ export const CASES: readonly BenchCase[] = [
     against: LINK_BASELINE,
   },
 ];
+
+function verifyCase(name: string, program: 'pg_verifybackup' | 'verify', args: readonly string[]): BenchCase {
+  return { name, program, through: 'server', keeps: false, arguments: args };
+}
+
+/** Whether it needs a backup that was taken beforehand. */
+export function isOfFinishedBackup({ program }: BenchCase): boolean {
+  return program === 'pg_verifybackup' || program === 'verify';
+}
 
 /** The cases whose name holds one of the texts, and what they are measured against; all but the link without a text. */
 export function selectCases(texts: readonly string[]): readonly BenchCase[] {

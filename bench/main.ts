@@ -15,7 +15,7 @@ import { serverAccount, temporaryDirectory } from '../src/demo/server-account.js
 import { openSql } from '../src/demo/server-sql.js';
 import { missingTool, tool } from '../test/support/tools.js';
 import { startBenchServer } from './bench-cluster.js';
-import { selectCases, type BenchCase } from './cases.js';
+import { isOfFinishedBackup, selectCases, type BenchCase } from './cases.js';
 import { LimitedLink } from './limited-link.js';
 import { describeEnvironment } from './environment.js';
 import { runMeasured, type Command } from './measured-run.js';
@@ -128,7 +128,23 @@ class Bench {
     await promisify(execFile)('sync');
   }
 
+  /** The backup that is verified. */
+  async takeFinishedBackup(): Promise<void> {
+    const { host, port, user } = this.#server;
+    const args = ['-D', this.#finished, '-h', host, '-p', String(port), '-U', user];
+    await promisify(execFile)(
+      requiredTool('pg_basebackup'),
+      [...args, '-Fp', '-X', 'fetch', '-c', 'fast', '--no-sync'],
+      { env: passwordEnvironment(this.#server) },
+    );
+  }
+
+  get #finished(): string {
+    return `${this.#target}.finished`;
+  }
+
   #command(one: BenchCase): Command {
+    if (isOfFinishedBackup(one)) return this.#verification(one);
     const { host, port } = { server: this.#server, serve: this.#serve, link: this.#link }[one.through];
     const connection = ['-h', host, '-p', String(port), '-U', this.#server.user];
     const target = one.keeps ? ['-D', this.#target] : [];
@@ -138,6 +154,17 @@ class Bench {
     return {
       file: process.execPath,
       args: [...this.#options.nodeArguments, PROGRAM_FILE, 'backup', ...args],
+      env,
+    };
+  }
+
+  #verification(one: BenchCase): Command {
+    const args = [...one.arguments, this.#finished];
+    const { env } = process;
+    if (one.program === 'pg_verifybackup') return { file: requiredTool('pg_verifybackup'), args, env };
+    return {
+      file: process.execPath,
+      args: [...this.#options.nodeArguments, PROGRAM_FILE, 'verify', ...args],
       env,
     };
   }
@@ -165,6 +192,7 @@ async function main(options: BenchOptions): Promise<void> {
     await using serve = await ServeProcess.start(server, { nodeArguments });
     await using link = await LimitedLink.open(server, LINK_BYTES_PER_SECOND);
     const bench = new Bench(options, { server, serve, link }, path.join(directory, 'backup'));
+    if (cases.some(isOfFinishedBackup)) await bench.takeFinishedBackup();
     for (const one of cases) {
       const { client } = await bench.run(one, verify);
       const verdict = one.keeps ? ', pg_verifybackup found it good' : '';

@@ -3,12 +3,10 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { RecordedFile } from '../manifest/manifest.js';
 import { CONTROL_FILE_PATH, type ControlFile } from '../pgdata/control-file.js';
-import { readWalDirectory } from '../wal-check/wal-directory.js';
 import { isRead } from './content-check.js';
 import { checkControlFile, wantsPages } from './control-check.js';
 import { scanDirectory } from './directory-scan.js';
 import { checkRecordedFiles } from './recorded-files.js';
-import { checkRequiredWal } from './required-wal.js';
 import { checkSettings, type Verification } from './verification.js';
 
 /** @param directory absolute path @throws ConvoyError `target_io` where it cannot be read at all, FirstProblem */
@@ -31,9 +29,7 @@ export async function verifyPlainBackup(verification: Verification, directory: s
     );
     const walDirectory = options.walDirectory ?? path.join(directory, 'pg_wal');
     const systemIdentifier = manifest.systemIdentifier ?? controlFile?.systemIdentifier;
-    const walChecked = options.checkWal
-      ? checkRequiredWal(verification, () => readWalDirectory(walDirectory), systemIdentifier)
-      : undefined;
+    const walChecked = options.checkWal ? checkWal(verification, walDirectory, systemIdentifier) : undefined;
     await Promise.all([filesChecked, walChecked]);
   } finally {
     events.readingEnded();
@@ -57,4 +53,17 @@ function readControl(
     return undefined;
   }
   return checkControlFile(verification, file, bytes);
+}
+
+async function checkWal(
+  verification: Verification,
+  directory: string,
+  systemIdentifier: bigint | undefined,
+): Promise<void> {
+  // loaded while the threads read files
+  const [{ checkRequiredWal }, { readWalDirectory }] = await Promise.all([
+    import('./required-wal.js'),
+    import('../wal-check/wal-directory.js'),
+  ]);
+  await checkRequiredWal(verification, () => readWalDirectory(directory), systemIdentifier);
 }
