@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { lstat, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { ConvoyError, isSystemError } from '../errors.js';
+import { Admission } from './admission.js';
 import { formatListenAddress, type ListenAddress } from './listen-address.js';
 import type { ServerLog } from './server-log.js';
 import { SessionProcess, type SessionProcessOptions } from './session-process-handle.js';
@@ -18,9 +19,6 @@ export interface ListenerOptions {
   readonly log: ServerLog;
 }
 
-/** So many clients at a time are told politely that there are too many; further ones are just closed. */
-const MAX_REFUSED = 64;
-
 /** For sessions to end by themselves. */
 const STOP_LIMIT_MS = 4000;
 
@@ -30,6 +28,8 @@ export class Listener {
   readonly #options: ListenerOptions;
   readonly #server: Server;
   readonly #processes: readonly SessionProcess[];
+  readonly #admission: Admission;
+  #lastClient = 0;
   #fail: (reason: ConvoyError) => void = () => {};
 
   /** @throws ConvoyError `serve_refused` where the address cannot be used */
@@ -54,13 +54,16 @@ export class Listener {
     this.failed = new Promise((resolve) => (this.#fail = resolve));
     this.#options = options;
     this.#server = server;
-    const { processCount, sessionProcess, log } = options;
+    const { processCount, sessionProcess, log, maxConnections } = options;
+    this.#admission = new Admission(maxConnections);
     this.#processes = Array.from(
       { length: processCount },
       () =>
         new SessionProcess({
           ...sessionProcess,
           log,
+          onLoggedIn: (id) => this.#admission.admit(id),
+          onEnded: (id) => this.#admission.leave(id),
           onCancel: (processId, secretKey) => this.#cancel(processId, secretKey),
           onBroken: (reason) => this.#fail(reason),
         }),
@@ -92,17 +95,13 @@ export class Listener {
   #take(socket: Socket): void {
     // a client that is gone already is noticed by its session
     socket.on('error', () => {});
-    const { maxConnections, log } = this.#options;
-    const sessions = this.#processes.reduce((sum, process) => sum + process.sessionCount, 0);
-    const refused = this.#processes.reduce((sum, process) => sum + process.refusedCount, 0);
-    const isRefused = sessions >= maxConnections;
-    if (isRefused && refused >= MAX_REFUSED) {
-      socket.destroy();
-      return;
-    }
     const peer = describePeer(socket);
-    log('DEBUG', `connection received: ${peer}`);
-    leastLoaded(this.#processes)?.give(socket, peer, isRefused);
+    this.#options.log('DEBUG', `connection received: ${peer}`);
+    this.#lastClient += 1;
+    const evicted = this.#admission.arrive(this.#lastClient);
+    leastLoaded(this.#processes)?.give(socket, this.#lastClient, peer);
+    if (evicted === undefined) return;
+    for (const process of this.#processes) process.drop(evicted);
   }
 
   #cancel(processId: number, secretKey: Uint8Array): void {
@@ -112,7 +111,7 @@ export class Listener {
 
 function leastLoaded(processes: readonly SessionProcess[]): SessionProcess | undefined {
   return processes.reduce<SessionProcess | undefined>(
-    (best, process) => (best === undefined || process.sessionCount < best.sessionCount ? process : best),
+    (best, process) => (best === undefined || process.clientCount < best.clientCount ? process : best),
     undefined,
   );
 }

@@ -39,8 +39,8 @@ export interface ArrivingClient {
   readonly socket: Socket;
   /** Address and port, for the log. */
   readonly peer: string;
-  /** There are too many sessions: this one is only told so. */
-  readonly isRefused: boolean;
+  /** Is there a place for its session? */
+  readonly admit: () => Promise<boolean>;
   /** What a CancelRequest for this session must name. */
   readonly processId: number;
   readonly secretKey: Buffer;
@@ -51,6 +51,9 @@ export interface LoggedInClient {
   readonly role: LoginRole;
   readonly startup: Startup;
 }
+
+/** For the first packet; a client that means it sends it at once. */
+const FIRST_PACKET_LIMIT_MS = 10_000;
 
 /** For the last message to leave. */
 export const FAREWELL_MS = 2000;
@@ -68,7 +71,13 @@ export async function logIn(
   const attempt = new LoginAttempt(client, environment);
   const limit = new Promise<never>((_resolve, reject) => {
     const timer = setTimeout(() => reject(tooSlow()), environment.loginTimeoutMs);
-    attempt.onSettled = () => clearTimeout(timer);
+    const silent = setTimeout(() => {
+      if (!attempt.hasSpoken) reject(tooSlow());
+    }, FIRST_PACKET_LIMIT_MS);
+    attempt.onSettled = () => {
+      clearTimeout(timer);
+      clearTimeout(silent);
+    };
     ended.addEventListener('abort', () => reject(asConvoyError(ended.reason, 'cancelled')), { once: true });
   });
   try {
@@ -83,11 +92,12 @@ export async function logIn(
 
 class LoginAttempt {
   onSettled: () => void = () => {};
+  /** Its startup packet has come. */
+  hasSpoken = false;
   readonly #client: ArrivingClient;
   readonly #environment: LoginEnvironment;
   /** Where answers go; changes when TLS begins. */
   #stream: Socket;
-  #hasSpoken = false;
 
   constructor(client: ArrivingClient, environment: LoginEnvironment) {
     this.#client = client;
@@ -96,22 +106,20 @@ class LoginAttempt {
   }
 
   async run(): Promise<LoggedInClient | undefined> {
-    const { socket, isRefused } = this.#client;
+    const { socket, admit } = this.#client;
     const { secureContext, onCancelRequest } = this.#environment;
     const { packet } = await negotiate(socket, secureContext, (stream) => (this.#stream = stream));
-    this.#hasSpoken = true;
+    this.hasSpoken = true;
     if (packet.kind === 'cancel_request') {
       onCancelRequest(packet.processId, packet.secretKey);
       this.#stream.destroy();
       return undefined;
     }
     const startup = readStartup(packet);
-    if (isRefused) {
-      throw new ConvoyError('serve_refused', 'sorry, too many clients already', { sqlState: '53300' });
-    }
     const channel = new ClientChannel(this.#stream);
     if (startup.needsNegotiation) channel.send(negotiateProtocolVersion(0, startup.unknownOptions));
     const role = await authenticate(channel, startup.user, { ...this.#environment, peer: this.#client.peer });
+    if (!(await admit())) throw tooManyClients();
     await this.#greet(channel, role, startup);
     return { channel, role, startup };
   }
@@ -124,7 +132,7 @@ class LoginAttempt {
       reason.code === 'connection_lost' || reason.code === 'cancelled' || reason.sqlState === '28P01';
     log(isOrdinary ? 'DEBUG' : 'LOG', `${printable(reason.message)} (${this.#client.peer})`);
     const stream = this.#stream;
-    if (this.#hasSpoken || reason.code === 'untrusted_peer') {
+    if (this.hasSpoken || reason.code === 'untrusted_peer') {
       stream.write(errorResponse(errorFields(reason, 'FATAL')));
       await endStream(stream, FAREWELL_MS);
     }
@@ -150,6 +158,10 @@ class LoginAttempt {
       `replication connection authorized: user=${role.name} application_name=${printable(startup.applicationName)} (${peer})`,
     );
   }
+}
+
+export function tooManyClients(): ConvoyError {
+  return new ConvoyError('serve_refused', 'sorry, too many clients already', { sqlState: '53300' });
 }
 
 function tooSlow(): ConvoyError {

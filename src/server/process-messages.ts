@@ -21,8 +21,12 @@ export interface SessionProcessSettings {
 
 export type ToSessionProcess =
   | { readonly kind: 'start'; readonly settings: SessionProcessSettings }
-  /** Comes with the socket; `refused`: there are too many sessions, to be told once the client has spoken. */
-  | { readonly kind: 'client'; readonly peer: string; readonly refused: boolean }
+  /** Comes with the socket. */
+  | { readonly kind: 'client'; readonly id: number; readonly peer: string }
+  /** The answer to `logged_in`. */
+  | { readonly kind: 'admitted'; readonly id: number; readonly hasPlace: boolean }
+  /** Too many have not logged in yet; this one has to go. */
+  | { readonly kind: 'drop'; readonly id: number }
   | { readonly kind: 'cancel'; readonly processId: number; readonly secretKey: Uint8Array }
   /** End all sessions, then the process. */
   | { readonly kind: 'shutdown' };
@@ -30,6 +34,8 @@ export type ToSessionProcess =
 export type FromSessionProcess =
   | { readonly kind: 'ready' }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly text: string }
-  | { readonly kind: 'session_ended'; readonly refused: boolean }
+  /** Is there a place for its session? */
+  | { readonly kind: 'logged_in'; readonly id: number }
+  | { readonly kind: 'session_ended'; readonly id: number }
   /** For whichever process holds the session. */
   | { readonly kind: 'cancel'; readonly processId: number; readonly secretKey: Uint8Array };

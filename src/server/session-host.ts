@@ -5,6 +5,7 @@
 import { Socket } from 'node:net';
 import { assertNever } from '../assert-never.js';
 import { ConvoyError } from '../errors.js';
+import { tooManyClients } from './login.js';
 import { PageMemoryPool } from './page-memory-pool.js';
 import type { FromSessionProcess, SessionProcessSettings, ToSessionProcess } from './process-messages.js';
 import { ServerAccess } from './server-access.js';
@@ -19,6 +20,9 @@ export interface PrimaryChannel {
 export class SessionHost {
   readonly #primary: PrimaryChannel;
   readonly #sessions = new Map<Session, Promise<void>>();
+  readonly #byId = new Map<number, Session>();
+  /** Clients that have logged in and wait for a place. */
+  readonly #waiting = new Map<number, (hasPlace: boolean) => void>();
   #environment: SessionEnvironment | undefined;
   #shutdown: ConvoyError | undefined;
 
@@ -33,7 +37,14 @@ export class SessionHost {
         this.#start(message.settings);
         return false;
       case 'client':
-        this.#accept(handle, message.peer, message.refused);
+        this.#accept(handle, message.id, message.peer);
+        return false;
+      case 'admitted':
+        this.#waiting.get(message.id)?.(message.hasPlace);
+        this.#waiting.delete(message.id);
+        return false;
+      case 'drop':
+        this.#byId.get(message.id)?.terminate(tooManyClients());
         return false;
       case 'cancel':
         for (const session of this.#sessions.keys()) {
@@ -72,14 +83,23 @@ export class SessionHost {
     this.#primary.send({ kind: 'ready' });
   }
 
-  #accept(handle: unknown, peer: string, refused: boolean): void {
-    const ended = (): void => this.#primary.send({ kind: 'session_ended', refused });
+  #accept(handle: unknown, id: number, peer: string): void {
+    const ended = (): void => {
+      this.#byId.delete(id);
+      this.#waiting.delete(id);
+      this.#primary.send({ kind: 'session_ended', id });
+    };
     // no handle: the client went away while its socket was handed over
     if (!(handle instanceof Socket) || this.#environment === undefined) {
       ended();
       return;
     }
-    const session = new Session(peer, refused, this.#environment);
+    const admit = (): Promise<boolean> => {
+      this.#primary.send({ kind: 'logged_in', id });
+      return new Promise((resolve) => this.#waiting.set(id, resolve));
+    };
+    const session = new Session(peer, admit, this.#environment);
+    this.#byId.set(id, session);
     const running = session.run(handle).finally(() => {
       this.#sessions.delete(session);
       ended();

@@ -14,6 +14,10 @@ export interface SessionProcessOptions {
   readonly entry: string;
   readonly settings: SessionProcessSettings;
   readonly log: ServerLog;
+  /** A client has logged in. @returns whether there is a place for its session */
+  readonly onLoggedIn: (id: number) => boolean;
+  /** A client is gone. */
+  readonly onEnded: (id: number) => void;
   /** A client of some process wants a session cancelled. */
   readonly onCancel: (processId: number, secretKey: Uint8Array) => void;
   /** The process ends again and again before it serves anybody. */
@@ -27,8 +31,7 @@ const MAX_SHORT_LIVES = 5;
 export class SessionProcess {
   readonly #options: SessionProcessOptions;
   #child: ChildProcess;
-  #sessionCount = 0;
-  #refusedCount = 0;
+  readonly #clients = new Set<number>();
   #shortLives = 0;
   #isStopping = false;
   #exited: Promise<void>;
@@ -38,21 +41,20 @@ export class SessionProcess {
     [this.#child, this.#exited] = this.#launch();
   }
 
-  /** Sessions that count against the limit. */
-  get sessionCount(): number {
-    return this.#sessionCount;
-  }
-
-  /** Clients that are being told that there are too many. */
-  get refusedCount(): number {
-    return this.#refusedCount;
+  /** Clients that it has, logged in or not. */
+  get clientCount(): number {
+    return this.#clients.size;
   }
 
   /** Hands over a client, its socket unread. */
-  give(socket: Socket, peer: string, refused: boolean): void {
-    if (refused) this.#refusedCount += 1;
-    else this.#sessionCount += 1;
-    this.#send({ kind: 'client', peer, refused }, socket);
+  give(socket: Socket, id: number, peer: string): void {
+    this.#clients.add(id);
+    this.#send({ kind: 'client', id, peer }, socket);
+  }
+
+  /** Ends a client that has not logged in; does nothing where another process has it. */
+  drop(id: number): void {
+    if (this.#clients.has(id)) this.#send({ kind: 'drop', id });
   }
 
   cancel(processId: number, secretKey: Uint8Array): void {
@@ -109,10 +111,10 @@ export class SessionProcess {
   }
 
   #replace(reason: string, lifeMs: number): void {
-    this.#sessionCount = 0;
-    this.#refusedCount = 0;
+    const { log, onBroken, onEnded } = this.#options;
+    for (const id of this.#clients) onEnded(id);
+    this.#clients.clear();
     if (this.#isStopping) return;
-    const { log, onBroken } = this.#options;
     log('ERROR', `session process ${this.#child.pid} is gone, and its sessions with it: ${reason}`);
     this.#shortLives = lifeMs < SHORT_LIFE_MS ? this.#shortLives + 1 : 0;
     if (this.#shortLives >= MAX_SHORT_LIVES) {
@@ -133,9 +135,14 @@ export class SessionProcess {
       case 'log':
         this.#options.log(message.level, `[${this.#child.pid}] ${message.text}`);
         return;
+      case 'logged_in': {
+        const hasPlace = this.#options.onLoggedIn(message.id);
+        this.#send({ kind: 'admitted', id: message.id, hasPlace });
+        return;
+      }
       case 'session_ended':
-        if (message.refused) this.#refusedCount -= 1;
-        else this.#sessionCount -= 1;
+        this.#clients.delete(message.id);
+        this.#options.onEnded(message.id);
         return;
       case 'cancel':
         this.#options.onCancel(message.processId, message.secretKey);

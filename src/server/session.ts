@@ -22,15 +22,15 @@ export class Session {
   readonly processId = (randomBytes(4).readUInt32BE() >>> 1) | 1;
   readonly #secretKey = randomBytes(4);
   readonly #peer: string;
-  readonly #isRefused: boolean;
+  readonly #admit: () => Promise<boolean>;
   readonly #environment: SessionEnvironment;
   readonly #ended = new AbortController();
   #commands: CommandLoop | undefined;
 
-  /** @param isRefused there are too many sessions: this client is only told so */
-  constructor(peer: string, isRefused: boolean, environment: SessionEnvironment) {
+  /** @param admit asked once the client has logged in: is there a place for its session? */
+  constructor(peer: string, admit: () => Promise<boolean>, environment: SessionEnvironment) {
     this.#peer = peer;
-    this.#isRefused = isRefused;
+    this.#admit = admit;
     this.#environment = environment;
   }
 
@@ -43,7 +43,7 @@ export class Session {
     const arriving = {
       socket,
       peer: this.#peer,
-      isRefused: this.#isRefused,
+      admit: this.#admit,
       processId: this.processId,
       secretKey: this.#secretKey,
     };

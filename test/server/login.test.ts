@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import test, { before } from 'node:test';
 import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
+import { cleanup } from '../support/cleanup.js';
 import { sql, testServer } from '../support/postgres.js';
 import {
   describeError,
@@ -238,6 +239,24 @@ test('past the limit clients are told that there are too many; a place that is f
     return third !== undefined;
   });
   second.end();
+});
+
+test('clients that say nothing take no place, however many; the oldest of them go', async (t) => {
+  const small = await testServe(t, server, { maxConnections: 2, processCount: 2 });
+  const silent: RawClient[] = [];
+  cleanup(t, () => {
+    for (const client of silent) client.end();
+  });
+  for (let n = 0; n < 100; n += 1) silent.push(await RawClient.connect(small.port));
+  const { user, password } = BACKUP_ROLE;
+  const clients = [
+    await RawClient.logIn(small.port, user, password),
+    await RawClient.logIn(small.port, user, password),
+  ];
+  // 64 of those who have not logged in are left
+  await Promise.all(silent.slice(0, 36).map(async (client) => assert.deepEqual(await client.closed(), [])));
+  assert.ok(silent.slice(40).every(({ socket }) => !socket.destroyed));
+  for (const client of clients) client.end();
 });
 
 test('a server behind that is down means no login, and logins again when it is back', async (t) => {
