@@ -64,6 +64,7 @@ export class BackupTarget {
   #algorithm: ChecksumAlgorithm = 'NONE';
   /** Those that nothing but tablespace_map leads to. */
   #unlinked: readonly SourceTablespace[] = [];
+  #majorVersion = 0;
   #fileMode = 0o600;
   #hasManifestInside = false;
 
@@ -141,7 +142,9 @@ export class BackupTarget {
   writeLabel(tools: CopyTools, text: string): void {
     this.addToManifest(this.#writeOwn(tools, BACKUP_LABEL_PATH, text));
     if (this.#unlinked.length === 0) return;
-    this.addToManifest(this.#writeOwn(tools, TABLESPACE_MAP_PATH, formatTablespaceMap(this.#unlinked)));
+    this.addToManifest(
+      this.#writeOwn(tools, TABLESPACE_MAP_PATH, formatTablespaceMap(this.#unlinked, this.#majorVersion)),
+    );
   }
 
   /**
@@ -238,6 +241,7 @@ export class BackupTarget {
     }
     refuseUnlessRoom(archiveNeeds(spec, list.files, includeWal ? server.walSegmentBytes : 0));
     this.#unlinked = tablespaces;
+    this.#majorVersion = server.major;
     this.#archives = new ArchiveTarget(spec);
     await this.#archives.prepare({ directory: server.directoryMode, file: this.#fileMode }, list.directories);
     return spec;

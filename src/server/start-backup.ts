@@ -33,7 +33,7 @@ export async function startBackup(command: StartBackup, context: CommandContext)
   const tablespaces = await describeTablespaces(started, command.progress, context);
   const map =
     command.tablespaceMap && started.tablespaces.length > 0
-      ? formatTablespaceMap(started.tablespaces)
+      ? formatTablespaceMap(started.tablespaces, context.cluster.majorVersion)
       : undefined;
   channel.send(
     rowDescription(POSITION_COLUMNS),
