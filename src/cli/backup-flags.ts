@@ -20,14 +20,17 @@ import {
   parseMaxRetries,
   parseProgress,
   parseSourceChoice,
+  parseStatusInterval,
   parseSyncMethod,
   parseTablespaceMapping,
   parseWalMethod,
   type BackupFormat,
   type BackupTargetName,
+  type WalMethod,
 } from './option-values.js';
 
 const DEFAULT_MAX_RETRIES = 3;
+const DEFAULT_STATUS_INTERVAL_SECONDS = 10;
 
 export interface BackupFlags extends ConnectionFlags {
   readonly pgdata?: string;
@@ -41,7 +44,13 @@ export interface BackupFlags extends ConnectionFlags {
   readonly maxRate?: number;
   readonly tablespaceMapping?: readonly TablespaceMapping[];
   readonly waldir?: string;
-  readonly walMethod: 'fetch' | 'none';
+  readonly walMethod: WalMethod;
+  readonly slot?: string;
+  readonly createSlot?: boolean;
+  /** False after --no-slot. */
+  readonly useSlot?: boolean;
+  /** Seconds. */
+  readonly statusInterval: number;
   readonly writeRecoveryConf?: boolean;
   readonly checkpoint: boolean;
   readonly label: string;
@@ -89,9 +98,9 @@ function addOutputOptions(command: Command): void {
     )
     .option('--waldir <waldir>', 'location for the write-ahead log directory')
     .addOption(
-      new Option('-X, --wal-method <none|fetch>', 'include required WAL files with specified method')
+      new Option('-X, --wal-method <none|fetch|stream>', 'include required WAL files with specified method')
         .argParser(parseWalMethod)
-        .default('fetch'),
+        .default('stream'),
     )
     .option('-z, --gzip', 'compress tar output')
     .option(
@@ -108,11 +117,19 @@ function addGeneralOptions(command: Command): void {
         .argParser(parseCheckpoint)
         .default(false, 'spread'),
     )
+    .option('-C, --create-slot', 'create replication slot')
     .option('-j, --jobs <n>', 'copy over this many connections at once', parseJobs, defaultJobs())
     .option('-l, --label <label>', 'set backup label', 'pgconvoy base backup')
     .option('-n, --no-clean', 'do not clean up after errors')
     .option('-N, --no-sync', 'do not wait for changes to be written safely to disk')
     .option('-P, --progress [json]', 'show progress information (with "json", as JSON lines)', parseProgress)
+    .option(
+      '-s, --status-interval <interval>',
+      'time between status packets sent to server (in seconds)',
+      parseStatusInterval,
+      DEFAULT_STATUS_INTERVAL_SECONDS,
+    )
+    .option('-S, --slot <slotname>', 'replication slot to use')
     .option('-v, --verbose', 'output verbose messages')
     .option(
       '--manifest-checksums <SHA{224,256,384,512}|CRC32C|NONE>',
@@ -128,6 +145,7 @@ function addGeneralOptions(command: Command): void {
     )
     .option('--no-estimate-size', 'accepted for compatibility: the files are listed in any case')
     .option('--no-manifest', 'suppress generation of backup manifest')
+    .addOption(noSlotOption())
     .option('--no-verify-checksums', 'do not verify checksums')
     .option('--report <file>', 'write a report to file, as JSON, however the backup ends')
     .addOption(
@@ -140,4 +158,10 @@ function addGeneralOptions(command: Command): void {
         .argParser(parseSyncMethod)
         .default('fsync'),
     );
+}
+
+/** As --slot has a value, they are two options and not one: both may be given, which is an error. */
+function noSlotOption(): Option {
+  const option = new Option('--no-slot', 'prevent creation of temporary replication slot');
+  return Object.assign(option, { attributeName: () => 'useSlot' });
 }

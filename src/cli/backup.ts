@@ -9,6 +9,7 @@ import { asConvoyError, ConvoyError } from '../errors.js';
 import { addBackupOptions, type BackupFlags } from './backup-flags.js';
 import { NO_COMPRESSION } from '../target/compression/compression.js';
 import { completedReport, failedReport, reportLines, type BackupRecord } from './backup-report-text.js';
+import type { SlotChoice } from '../wal/replication-slot.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { requestedCompression } from './compression-option.js';
 import { connectionFrom } from './connection-options.js';
@@ -151,6 +152,17 @@ function resolveArchive(pgdata: string, flags: BackupFlags): TargetOptions {
   };
 }
 
+function resolveWal(flags: BackupFlags): BackupOptions['wal'] {
+  const { walMethod, statusInterval } = flags;
+  if (walMethod !== 'stream') return walMethod;
+  return { slot: resolveSlot(flags), statusIntervalMs: statusInterval * 1000 };
+}
+
+function resolveSlot({ slot: name, createSlot: create = false, useSlot }: BackupFlags): SlotChoice {
+  if (name !== undefined) return { kind: 'named', name, create };
+  return { kind: useSlot === false ? 'none' : 'temporary' };
+}
+
 async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
   if (/[\r\n]/.test(flags.label) || Buffer.byteLength(flags.label) > MAX_LABEL_BYTES) {
     throw new ConvoyError('usage', `option -l: a label is one line of at most ${MAX_LABEL_BYTES} bytes`);
@@ -166,7 +178,7 @@ async function resolveOptions(flags: BackupFlags): Promise<BackupOptions> {
     maxRetries: flags.maxRetries,
     label: flags.label,
     fastCheckpoint: flags.checkpoint,
-    wal: flags.walMethod,
+    wal: resolveWal(flags),
     manifestChecksums: flags.manifest ? (flags.manifestChecksums ?? 'CRC32C') : undefined,
     encodeManifestPaths: flags.manifestForceEncode === true,
     verifyPageChecksums: flags.verifyChecksums,

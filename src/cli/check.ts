@@ -1,6 +1,6 @@
 /* `pgconvoy check`: each need of a backup over plain SQL, ok or not, with what mends it; exit status 1 when one would fail. */
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { checkServer, printableGrants, type CheckOptions } from '../coordinator/check.js';
 import { areMet, type Requirement } from '../source/requirement.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
@@ -8,12 +8,20 @@ import { ConvoyError } from '../errors.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { addConnectionOptions, connectionFrom, type ConnectionFlags } from './connection-options.js';
 import { printWarning } from './messages.js';
-import { canonical, defaultJobs, parseJobs, parseTablespaceMapping } from './option-values.js';
+import {
+  canonical,
+  defaultJobs,
+  parseJobs,
+  parseTablespaceMapping,
+  parseWalMethod,
+  type WalMethod,
+} from './option-values.js';
 
 interface CheckFlags extends ConnectionFlags {
   readonly pgdata?: string;
   readonly tablespaceMapping?: readonly TablespaceMapping[];
   readonly jobs: number;
+  readonly walMethod: WalMethod;
   readonly printGrants?: string;
 }
 
@@ -31,6 +39,11 @@ export function checkCommand(): Command {
       ],
     )
     .option('-j, --jobs <n>', 'connections that the backup will use', parseJobs, defaultJobs())
+    .addOption(
+      new Option('-X, --wal-method <none|fetch|stream>', 'how the backup will include required WAL files')
+        .argParser(parseWalMethod)
+        .default('stream'),
+    )
     .option('--print-grants <role>', 'print the SQL that lets role take backups of this server, then exit')
     .allowExcessArguments(false)
     .action(runCheck);
@@ -43,7 +56,9 @@ async function runCheck(flags: CheckFlags): Promise<void> {
   const { jobs, pgdata, tablespaceMapping: tablespaceMappings = [] } = flags;
   const target =
     pgdata === undefined ? undefined : { directory: canonical(path.resolve(pgdata)), tablespaceMappings };
-  const options: CheckOptions = { connection, askPassword, jobs, target, warn: printWarning, signal };
+  // as a backup does by default, which makes itself a slot
+  const wal = flags.walMethod === 'stream' ? 'stream_with_new_slot' : flags.walMethod;
+  const options: CheckOptions = { connection, askPassword, jobs, wal, target, warn: printWarning, signal };
   try {
     if (flags.printGrants === '')
       throw new ConvoyError('usage', 'option --print-grants needs the name of a role');

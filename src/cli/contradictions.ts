@@ -10,7 +10,7 @@ import { requestedCompression } from './compression-option.js';
 export function refuseContradictions(flags: BackupFlags): void {
   const isDiscarded = flags.target !== 'client';
   const isCompressed = (requestedCompression(flags)?.method ?? 'none') !== 'none';
-  const rules: readonly (readonly [isBroken: boolean, message: string])[] = [
+  const rules: readonly (readonly [isBroken: boolean, message: string, hint?: string])[] = [
     [flags.pgdata === undefined && !isDiscarded, 'must specify output directory or backup target'],
     [flags.pgdata !== undefined && isDiscarded, 'cannot specify both output directory and backup target'],
     [flags.format !== undefined && isDiscarded, 'cannot specify both format and backup target'],
@@ -19,6 +19,25 @@ export function refuseContradictions(flags: BackupFlags): void {
       'client-side compression is not possible when a backup target is specified',
     ],
     [isCompressed && flags.format !== 'tar', 'only tar mode backups can be compressed'],
+    [
+      flags.walMethod === 'stream' && isDiscarded,
+      'WAL cannot be streamed when a backup target is specified',
+      'use "-X none" or "-X fetch"',
+    ],
+    [
+      flags.walMethod === 'stream' && flags.format === 'tar' && flags.pgdata === '-',
+      'cannot stream write-ahead logs in tar mode to stdout',
+      'use "-X none" or "-X fetch"',
+    ],
+    [
+      flags.slot !== undefined && flags.walMethod !== 'stream',
+      'replication slots can only be used with WAL streaming',
+    ],
+    [flags.slot !== undefined && flags.useSlot === false, '--no-slot cannot be used with slot name'],
+    [
+      flags.slot === undefined && flags.createSlot === true,
+      '--create-slot needs a slot to be specified using --slot',
+    ],
     [
       flags.writeRecoveryConf === true && isDiscarded,
       'recovery configuration cannot be written when a backup target is used',
@@ -42,7 +61,7 @@ export function refuseContradictions(flags: BackupFlags): void {
     ],
   ];
   const broken = rules.find(([isBroken]) => isBroken);
-  if (broken !== undefined) throw new ConvoyError('usage', broken[1]);
+  if (broken !== undefined) throw new ConvoyError('usage', broken[1], { hint: broken[2] });
 }
 
 function incompatible(one: string, other: string): string {

@@ -86,8 +86,11 @@ export function parseFormat(text: string): BackupFormat {
   }
 }
 
+/** How the WAL comes along: -X. */
+export type WalMethod = 'stream' | 'fetch' | 'none';
+
 /** Names may be cut to their first letter, as pg_basebackup allows for -X. */
-export function parseWalMethod(text: string): 'fetch' | 'none' {
+export function parseWalMethod(text: string): WalMethod {
   switch (text) {
     case 'f':
     case 'fetch':
@@ -97,9 +100,9 @@ export function parseWalMethod(text: string): 'fetch' | 'none' {
       return 'none';
     case 's':
     case 'stream':
-      throw usage('option -X: "stream" is not supported yet', 'use "-X fetch", or "-X none" with an archive');
+      return 'stream';
     default:
-      throw usage(`invalid wal-method option "${text}", must be "fetch" or "none"`);
+      throw usage(`invalid wal-method option "${text}", must be "fetch", "stream", or "none"`);
   }
 }
 
@@ -109,6 +112,12 @@ export function parseCheckpoint(text: string): boolean {
   if (text.toLowerCase() === 'spread') return false;
   throw usage(`invalid checkpoint argument "${text}", must be "fast" or "spread"`);
 }
+
+/** INT_MAX milliseconds. */
+const MAX_STATUS_INTERVAL_SECONDS = 2_147_483;
+
+/** -s: seconds. */
+export const parseStatusInterval = parseInteger('-s/--status-interval', 0, MAX_STATUS_INTERVAL_SECONDS);
 
 export function parseManifestChecksums(text: string): ChecksumAlgorithm {
   const algorithm = parseChecksumAlgorithm(text);

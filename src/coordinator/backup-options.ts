@@ -5,6 +5,7 @@ import type { Compression } from '../target/compression/compression.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
 import type { ConnectionSettings } from '../source/open-source.js';
 import type { SourceChoice } from '../source/source-choice.js';
+import type { SlotChoice } from '../wal/replication-slot.js';
 
 /** Where the backup goes. */
 export type TargetOptions =
@@ -29,6 +30,13 @@ export type TargetOptions =
 /** --sync-method: file by file, or whole file systems. */
 export type SyncMethod = 'fsync' | 'syncfs';
 
+/** -X stream: WAL comes over a connection of its own, while files are copied. */
+export interface WalStreaming {
+  readonly slot: SlotChoice;
+  /** From one status update to the next; 0: none but those that the server asks for. */
+  readonly statusIntervalMs: number;
+}
+
 /** -R: what a standby needs to find its server again. */
 export interface RecoveryConf {
   /** The connection string for a standby of this version; asked once the connection is open. */
@@ -47,7 +55,7 @@ export interface BackupOptions {
   readonly maxRetries: number;
   readonly label: string;
   readonly fastCheckpoint: boolean;
-  readonly wal: 'fetch' | 'none';
+  readonly wal: 'fetch' | 'none' | WalStreaming;
   /** Undefined: no manifest. */
   readonly manifestChecksums: ChecksumAlgorithm | undefined;
   /** All paths in hexadecimal. */

@@ -30,6 +30,7 @@ import type {
   Target,
   TargetSpec,
 } from '../target/target.js';
+import { WalArchive } from '../target/wal-archive.js';
 import { BackupManifest } from './backup-manifest.js';
 import type { TargetOptions } from './backup-options.js';
 import { archiveNeeds, spaceNeeds } from './space-needs.js';
@@ -60,6 +61,7 @@ export class BackupTarget {
   #files: Target | undefined;
   #directory: DirectoryTarget | undefined;
   #archives: ArchiveTarget | undefined;
+  #walArchive: WalArchive | undefined;
   #manifest: BackupManifest | undefined;
   #algorithm: ChecksumAlgorithm = 'NONE';
   /** Those that nothing but tablespace_map leads to. */
@@ -118,6 +120,18 @@ export class BackupTarget {
     return this.#files;
   }
 
+  /**
+   * Where streamed WAL goes, once prepared: pg_wal, or an archive of its own. None of it is in the manifest.
+   *
+   * @throws ConvoyError `target_io`
+   */
+  openWalFiles(): { readonly target: Target; readonly fileMode: number } {
+    const spec = this.#spec;
+    if (spec.kind !== 'archive') return { target: openTarget(spec), fileMode: this.#fileMode };
+    this.#walArchive = new WalArchive(spec, this.#fileMode);
+    return { target: this.#walArchive, fileMode: this.#fileMode };
+  }
+
   addToManifest(file: ManifestFile): void {
     this.#manifest?.add(file);
   }
@@ -162,6 +176,7 @@ export class BackupTarget {
   /** All files but the manifest are written: archives get their end, unless the manifest is to be inside. */
   async endFiles(): Promise<void> {
     if (!this.#hasManifestInside) await this.#archives?.end();
+    await this.#walArchive?.end();
   }
 
   /** Makes files (relative paths), or archives, durable with `syncFiles`, then the directories. */
@@ -170,7 +185,8 @@ export class BackupTarget {
     syncFiles: (absolute: readonly string[]) => Promise<void>,
   ): Promise<void> {
     const spec = this.#spec;
-    const archives = this.#archives?.archives ?? [];
+    const archives = [...(this.#archives?.archives ?? [])];
+    if (this.#walArchive !== undefined) archives.push(this.#walArchive.path);
     await syncFiles(
       spec.kind === 'directory' ? paths.map((file) => resolveInDirectory(spec, file)) : archives,
     );
@@ -198,6 +214,7 @@ export class BackupTarget {
   close(): void {
     this.#manifest?.close();
     this.#archives?.close();
+    this.#walArchive?.close();
   }
 
   /** Removes all that was made, and only that. @throws ConvoyError `target_io` */

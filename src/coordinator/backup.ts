@@ -12,7 +12,7 @@ import { formatLsn } from '../lsn.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
 import { formatSettings } from '../pgdata/recovery-settings.js';
 import { planLimits, planTasks, slotCount, type CopyTask } from '../plan/plan.js';
-import { openSource, type OpenedSource } from '../source/open-source.js';
+import { openSource, type OpenedSource, type WalNeed } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
 import { isStreamed } from '../target/archive-writer.js';
@@ -25,6 +25,7 @@ import { BackupTarget } from './backup-target.js';
 import { CopiedFiles } from './copied-files.js';
 import { PhaseClock } from './phase-clock.js';
 import { StopFiles } from './stop-files.js';
+import { WalStream } from './wal-stream.js';
 import { WorkerPool } from './worker-pool.js';
 
 /**
@@ -49,7 +50,7 @@ export async function backup(
     openSource(options.connection, {
       choice,
       jobs,
-      includeWal: options.wal === 'fetch',
+      wal: walNeed(options.wal),
       askPassword,
       onNotice: (message, severity) =>
         severity === 'NOTICE' ? events.notice(message) : events.warning(message),
@@ -74,6 +75,7 @@ class BackupRun {
   readonly #rateBudget: RateBudget = createRateBudget();
   readonly #pool: WorkerPool;
   readonly #clock: PhaseClock;
+  #wal: WalStream | undefined;
   /** Set once, by whatever ends the backup early. */
   #failure: ConvoyError | undefined;
 
@@ -100,7 +102,7 @@ class BackupRun {
     signal.addEventListener('abort', abort);
     if (signal.aborted) abort();
     try {
-      const report = await this.#steps();
+      const report = await this.#steps(signal);
       await this.#pool.stop();
       return report;
     } catch (error) {
@@ -112,12 +114,14 @@ class BackupRun {
     }
   }
 
-  async #steps(): Promise<BackupReport> {
+  async #steps(signal: AbortSignal): Promise<BackupReport> {
     const clock = this.#clock;
+    await this.#openWal(signal);
     const started = await clock.time('start', () => this.#start());
     const list = await clock.time('list', () => this.#opened.source.list());
     const tasks = this.#plan(list);
     const spec = await this.#prepareTarget(started, tasks, list);
+    await this.#startWal(started);
     const account = new BackupAccount(started.tablespaces);
     await clock.time('copy', () => this.#copy(started, spec, tasks, list, account));
     const copiedBytes = this.#counters.read().bytes;
@@ -128,8 +132,16 @@ class BackupRun {
     await clock.time('sync', () => this.#sync(list, written));
     await this.#finish(started, stopped);
     for (const file of stopFiles.manifestFiles) account.addFile(file);
-    const { walBytes } = stopFiles;
-    return this.#report(started, stopped, account, { copiedBytes, walBytes });
+    return this.#report(started, stopped, account, { copiedBytes, fetchedBytes: stopFiles.walBytes });
+  }
+
+  /** Before the backup starts: what keeps WAL from being streamed is told at once, and a slot holds it from then on. */
+  async #openWal(signal: AbortSignal): Promise<void> {
+    const { wal } = this.#options;
+    if (typeof wal !== 'object') return;
+    this.#wal = await WalStream.open(this.#opened, wal, this.#options, this.#events, signal);
+    void this.#wal.failed.then((reason) => this.#fail(reason));
+    if (this.#failure !== undefined) this.#wal.destroy();
   }
 
   async #start(): Promise<StartedBackup> {
@@ -162,11 +174,18 @@ class BackupRun {
       tablespaces,
       list,
       slots: slotCount(tasks),
-      includeWal: wal === 'fetch',
+      includeWal: wal !== 'none',
       manifestChecksums,
       encodeManifestPaths,
-      recoverySettings: recoveryConf && recoverySettingsOf(recoveryConf, server.major),
+      recoverySettings: recoveryConf && recoverySettingsOf(recoveryConf, server.major, wal),
     });
+  }
+
+  async #startWal(started: StartedBackup): Promise<void> {
+    this.#throwIfFailed();
+    if (this.#wal === undefined) return;
+    const segmentBytes = this.#opened.source.server.walSegmentBytes;
+    await this.#wal.start(started, { ...this.#target.openWalFiles(), segmentBytes });
   }
 
   async #copy(
@@ -207,7 +226,7 @@ class BackupRun {
     this.#events.detail('waiting for the server to finish the base backup');
     // a backup that brings its WAL along does not need the archive
     const stopped = await source
-      .stop({ includeWal, waitForArchive: !includeWal }, files)
+      .stop({ includeWal, waitForArchive: this.#options.wal === 'none' }, files)
       .catch((error: unknown) => {
         files.abandon();
         throw error;
@@ -218,6 +237,7 @@ class BackupRun {
     // from here on the server is not needed any more, and its loss no failure
     await source.close();
     this.#events.detail(`write-ahead log end point: ${formatLsn(stopped.stopLsn)}`);
+    await this.#wal?.finish(stopped);
     return stopped;
   }
 
@@ -234,7 +254,7 @@ class BackupRun {
     files.writeControlFile(this.#opened.source.server.systemIdentifier);
     for (const file of files.manifestFiles) this.#target.addToManifest(file);
     await this.#target.endFiles();
-    return [...standbyFiles, BACKUP_LABEL_PATH, ...files.paths];
+    return [...standbyFiles, BACKUP_LABEL_PATH, ...files.paths, ...(this.#wal?.paths ?? [])];
   }
 
   async #sync(list: FileList, written: readonly string[]): Promise<void> {
@@ -258,10 +278,11 @@ class BackupRun {
     { startLsn, startTimeline }: StartedBackup,
     { stopLsn }: StoppedBackup,
     account: BackupAccount,
-    { copiedBytes, walBytes }: { readonly copiedBytes: number; readonly walBytes: number },
+    { copiedBytes, fetchedBytes }: { readonly copiedBytes: number; readonly fetchedBytes: number },
   ): BackupReport {
     const { version, systemIdentifier } = this.#opened.source.server;
     const copied = this.#counters.read();
+    const streamed = this.#wal?.written ?? { files: 0, bytes: 0, walBytes: 0 };
     const phases = this.#clock.figures({ copy: copiedBytes, stop: copied.bytes - copiedBytes });
     return {
       source: this.#opened.spec.kind,
@@ -270,8 +291,8 @@ class BackupRun {
       startLsn,
       stopLsn,
       timeline: startTimeline,
-      copied,
-      walBytes,
+      copied: { files: copied.files + streamed.files, bytes: copied.bytes + streamed.bytes },
+      walBytes: fetchedBytes + streamed.walBytes,
       phases,
       ...account.figures,
     };
@@ -293,6 +314,7 @@ class BackupRun {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     this.#opened.source.destroy();
+    this.#wal?.destroy();
     void this.#pool.stop();
     // whoever reads from standard output may have stopped
     this.#target.close();
@@ -305,6 +327,7 @@ class BackupRun {
   /** @returns the error to report */
   async #cleanUp(error: ConvoyError): Promise<ConvoyError> {
     this.#opened.source.destroy();
+    this.#wal?.destroy();
     await this.#pool.stop();
     if (this.#options.keepOnFailure) {
       for (const { role, directory } of this.#target.directories) {
@@ -321,8 +344,25 @@ class BackupRun {
   }
 }
 
-function recoverySettingsOf({ primaryConninfo }: RecoveryConf, serverMajor: number): string {
-  return formatSettings([{ name: 'primary_conninfo', value: primaryConninfo(serverMajor) }]);
+/** After GenerateRecoveryConfig: a slot that stays is for the standby to go on with. */
+function recoverySettingsOf(
+  { primaryConninfo }: RecoveryConf,
+  serverMajor: number,
+  wal: BackupOptions['wal'],
+): string {
+  const slot = typeof wal === 'object' && wal.slot.kind === 'named' ? wal.slot.name : undefined;
+  return formatSettings([
+    { name: 'primary_conninfo', value: primaryConninfo(serverMajor) },
+    ...(slot === undefined ? [] : [{ name: 'primary_slot_name', value: slot }]),
+  ]);
+}
+
+/** What the server must allow for the WAL to come along. */
+function walNeed(wal: BackupOptions['wal']): WalNeed {
+  if (typeof wal !== 'object') return wal;
+  const { slot } = wal;
+  const isNew = slot.kind === 'temporary' || (slot.kind === 'named' && slot.create);
+  return isNew ? 'stream_with_new_slot' : 'stream';
 }
 
 function sumOfSizes(list: FileList): number {

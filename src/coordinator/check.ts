@@ -3,19 +3,23 @@
  * for room, in the words of the backup that would fail.
  */
 import { asConvoyError } from '../errors.js';
-import type { ConnectionSettings } from '../source/open-source.js';
+import type { ConnectionSettings, WalNeed } from '../source/open-source.js';
 import { areMet, type Requirement } from '../source/requirement.js';
 import { grantScript } from '../source/sql-grants.js';
 import { SqlInspection, type ClusterContents } from '../source/sql-inspection.js';
+import { isStreamed } from '../source/sql-wal-needs.js';
 import { refuseUnlessEmpty } from '../target/directory-target.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import { mapTablespaces, type TablespaceMapping } from '../target/tablespace-mapping.js';
+import { openWalConnection } from '../wal/wal-connection.js';
 import { spaceNeeds } from './space-needs.js';
 
 export interface CheckOptions {
   readonly connection: ConnectionSettings;
   readonly askPassword: (() => Promise<string>) | undefined;
   readonly jobs: number;
+  /** How the WAL is to come along. */
+  readonly wal: WalNeed;
   /** Undefined: no target is looked at. */
   readonly target:
     { readonly directory: string; readonly tablespaceMappings: readonly TablespaceMapping[] } | undefined;
@@ -26,11 +30,24 @@ export interface CheckOptions {
 /** @throws ConvoyError `connection_failed`, `server_unsupported` */
 export async function checkServer(options: CheckOptions): Promise<Requirement[]> {
   await using inspection = await SqlInspection.open(options);
-  const requirements = await inspection.requirements({ jobs: options.jobs, includeWal: true });
+  const requirements = await inspection.requirements(options);
+  if (isStreamed(options.wal) && areMet(requirements)) requirements.push(await tryWalConnection(options));
   // what lies on the server can be looked at only by whoever may take a backup
   const contents =
     options.target !== undefined && areMet(requirements) ? await inspection.contents() : undefined;
   return [...requirements, ...checkTarget(options, contents)];
+}
+
+/** What pg_hba.conf says of replication shows only when one is opened. */
+async function tryWalConnection({ connection, askPassword, signal }: CheckOptions): Promise<Requirement> {
+  const name = 'replication connection';
+  try {
+    await using opened = await openWalConnection(connection, { askPassword, signal });
+    return { name, isMet: true, isNeeded: true, finding: `can be opened to ${opened.server}` };
+  } catch (error) {
+    const { message, hint } = asConvoyError(error, 'connection_failed');
+    return { name, isMet: false, isNeeded: true, finding: message, remedy: hint };
+  }
 }
 
 /** The grants that `role` needs on this server. @throws ConvoyError `connection_failed` */

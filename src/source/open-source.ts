@@ -6,17 +6,18 @@ import type { SourceSpec } from './open-reader.js';
 import type { BackupSource } from './source.js';
 import type { SourceChoice } from './source-choice.js';
 import { SqlSource } from './sql-source.js';
+import type { WalNeed } from './sql-wal-needs.js';
 import { WalsenderSource } from './walsender-source.js';
 
 export { primaryConninfo } from '../wire/primary-conninfo.js';
+export type { WalNeed };
 export { resolveConnection as resolveConnectionSettings, type ConnectionSettings } from '../wire/conninfo.js';
 
 export interface OpenSourceOptions {
   readonly choice: SourceChoice;
   /** Connections that will be opened with openReader. */
   readonly jobs: number;
-  /** WAL will be asked for at the end. */
-  readonly includeWal: boolean;
+  readonly wal: WalNeed;
   readonly askPassword: (() => Promise<string>) | undefined;
   /** Takes what the server says beside its answers; without a severity it is a warning. */
   readonly onNotice: (message: string, severity?: string) => void;
@@ -95,8 +96,8 @@ async function openWalsender(
 }
 
 async function openSql(settings: ConnectionSettings, options: OpenSourceOptions): Promise<OpenedSource> {
-  const { askPassword, onNotice, signal, jobs, includeWal } = options;
-  const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal, jobs, includeWal };
+  const { askPassword, onNotice, signal, jobs, wal } = options;
+  const openOptions = { applicationName: APPLICATION_NAME, askPassword, signal, jobs, wal };
   const source = await SqlSource.open(settings, openOptions, onNotice);
   const { fileMode, dataChecksums, identity, reached } = source;
   return {

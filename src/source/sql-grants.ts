@@ -34,7 +34,7 @@ export function grantScript(major: number, role: string, database: string): stri
   return [
     `-- PostgreSQL ${major}; run as superuser in database ${oneLine(quoteIdentifier(database))}, the one that pgconvoy connects to`,
     ...neededFunctions(major).map((signature) => grantExecute(signature, role)),
-    '-- optional: lets a temporary slot hold the WAL while a backup runs',
+    '-- optional: needed for -X stream, the default; with -X fetch it lets a temporary slot hold the WAL',
     grantReplication(role),
     '-- optional: lets pgconvoy see all settings, and all sessions',
     `GRANT pg_monitor TO ${quoteIdentifier(role)};`,

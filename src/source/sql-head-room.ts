@@ -5,6 +5,7 @@
  * CountDBConnections (procarray.c). Parallel workers, autovacuum and walsenders have process slots of their own.
  */
 import type { ServerConnection } from '../wire/connection.js';
+import { majorVersionOf } from '../server-version.js';
 import { quoteIdentifier } from './sql-grants.js';
 import type { Requirement } from './requirement.js';
 
@@ -41,13 +42,20 @@ interface Limit {
   readonly raise: (by: number) => string;
 }
 
-export async function checkHeadRoom(connection: ServerConnection, jobs: number): Promise<Requirement> {
+/** @param walsenders replication connections beside the jobs; before 18 they count for a role's limit, too */
+export async function checkHeadRoom(
+  connection: ServerConnection,
+  jobs: number,
+  walsenders: number,
+): Promise<Requirement> {
   const [row = []] = await connection.query(HEAD_ROOM);
   const [known, hidden, workers] = row.slice(0, 3).map(Number) as [number, number, number];
   // not more than so many of those can be workers
   const atLeastUsed = known + Math.max(0, hidden - workers);
-  const atMost = tightest(limitsOf(row, atLeastUsed));
-  const sure = tightest(limitsOf(row, known + hidden));
+  const major = majorVersionOf(connection.parameters.get('server_version') ?? '');
+  const ofRole = major < 18 ? walsenders : 0;
+  const atMost = tightest(limitsOf(row, atLeastUsed, ofRole));
+  const sure = tightest(limitsOf(row, known + hidden, ofRole));
   const name = 'connections';
   if (atMost.free < jobs) {
     const { free, where, raise } = atMost;
@@ -72,8 +80,11 @@ export async function checkHeadRoom(connection: ServerConnection, jobs: number):
   return { name, isMet: true, isNeeded: true, finding };
 }
 
-/** @param used of the server's connections */
-function limitsOf(row: readonly (string | null)[], used: number): Limit[] {
+/**
+ * @param used of the server's connections
+ * @param extra connections beside the jobs that the role's limit counts
+ */
+function limitsOf(row: readonly (string | null)[], used: number, extra: number): Limit[] {
   const [, , , max, reserved, role, roleLimit, ofRole, database, databaseLimit, ofDatabase] = row;
   const limits: Limit[] = [
     {
@@ -83,14 +94,14 @@ function limitsOf(row: readonly (string | null)[], used: number): Limit[] {
     },
   ];
   const own = [
-    { kind: 'role', owner: role, limit: roleLimit, count: ofRole },
-    { kind: 'database', owner: database, limit: databaseLimit, count: ofDatabase },
+    { kind: 'role', owner: role, limit: roleLimit, count: Number(ofRole) + extra },
+    { kind: 'database', owner: database, limit: databaseLimit, count: Number(ofDatabase) },
   ];
   for (const { kind, owner, limit, count } of own) {
     if (typeof limit !== 'string') continue;
     const name = quoteIdentifier(owner ?? '');
     limits.push({
-      free: Number(limit) - Number(count),
+      free: Number(limit) - count,
       where: `for ${kind} ${name}`,
       raise: (by) => `ALTER ${kind.toUpperCase()} ${name} CONNECTION LIMIT ${Number(limit) + by};`,
     });

@@ -6,15 +6,15 @@ import { ConvoyError } from '../errors.js';
 import { OLDEST_MAJOR, majorVersionOf } from '../server-version.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { Requirement } from './requirement.js';
-import { grantExecute, grantReplication, neededFunctions } from './sql-grants.js';
+import { grantExecute, neededFunctions } from './sql-grants.js';
 import { checkHeadRoom } from './sql-head-room.js';
 import { literal } from './sql-statements.js';
+import { checkWalNeeds, isStreamed, type WalNeed } from './sql-wal-needs.js';
 
 export interface RequirementOptions {
   /** Connections that a backup would open, beside the one that asks. */
   readonly jobs: number;
-  /** WAL is fetched at the end. */
-  readonly includeWal: boolean;
+  readonly wal: WalNeed;
 }
 
 /** All needs, in the order of showing them. @throws ConvoyError only where the connection fails */
@@ -36,10 +36,10 @@ export async function checkRequirements(
     await checkBuild(connection),
     ...functions,
     await checkWalLevel(connection),
-    await checkHeadRoom(connection, options.jobs),
+    await checkHeadRoom(connection, options.jobs, isStreamed(options.wal) ? 1 : 0),
     await checkFullPageWrites(connection),
     await checkArchiving(connection),
-    ...(await checkWalHolding(connection, options.includeWal)),
+    ...(await checkWalNeeds(connection, options.wal)),
     ...tablespaces,
   ];
 }
@@ -130,45 +130,6 @@ async function checkArchiving(connection: ServerConnection): Promise<Requirement
       ? undefined
       : 'SELECT last_failed_wal, last_failed_time FROM pg_stat_archiver; -- and see the server log',
   };
-}
-
-/** REPLICATION and a free slot: with both, a slot holds the WAL of the backup. */
-async function checkWalHolding(
-  connection: ServerConnection,
-  includeWal: boolean,
-): Promise<[replication: Requirement, slot: Requirement]> {
-  const [row] = await connection.query(
-    `SELECT current_user, r.rolreplication OR r.rolsuper,
-       pg_catalog.current_setting('max_replication_slots'), (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots),
-       COALESCE(pg_catalog.current_setting('idle_replication_slot_timeout', true), '0')
-     FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user`,
-  );
-  const [role, mayReplicate, maxSlots, slots, idleTimeout] = row ?? [];
-  const consequence = includeWal ? '; a backup fails if the server recycles WAL that it needs' : '';
-  const isReplicator = mayReplicate === 't';
-  const replication: Requirement = {
-    name: 'REPLICATION',
-    isMet: isReplicator,
-    isNeeded: false,
-    finding: isReplicator
-      ? 'the role may have a slot'
-      : `the role lacks REPLICATION: no slot can hold the WAL${consequence}`,
-    remedy: isReplicator ? undefined : grantReplication(role ?? ''),
-  };
-  const free = Number(maxSlots) - Number(slots);
-  const slot = { name: 'slot', isNeeded: false } as const;
-  if (free <= 0) {
-    const finding = `no replication slot is free: none can hold the WAL${consequence}`;
-    const remedy = `ALTER SYSTEM SET max_replication_slots = ${Number(slots) + 1}; -- and restart the server`;
-    return [replication, { ...slot, isMet: false, finding, remedy }];
-  }
-  if (idleTimeout !== '0') {
-    // it would end the session that has the slot, and with it the backup (sql-statements.ts, holdWal)
-    const finding = `idle_replication_slot_timeout is ${idleTimeout ?? ''}: no slot is used to hold the WAL${consequence}`;
-    const remedy = 'ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();';
-    return [replication, { ...slot, isMet: false, finding, remedy }];
-  }
-  return [replication, { ...slot, isMet: true, finding: `${free} of ${maxSlots ?? ''} are free` }];
 }
 
 async function checkTablespaceAccess(connection: ServerConnection): Promise<Requirement> {

@@ -11,8 +11,13 @@ import { unexpectedPosition } from './wal-messages.js';
 export interface WalSink {
   /** @param name as in pg_wal; @throws ConvoyError `target_io` */
   beginSegment(name: string): void;
-  /** The chunk is only read before it returns. @throws ConvoyError `target_io` */
-  write(chunk: Uint8Array): void;
+  /**
+   * The chunk is only read before it returns.
+   *
+   * @returns a promise where the stream is to wait; it never rejects
+   * @throws ConvoyError `target_io`
+   */
+  write(chunk: Uint8Array): Promise<void> | undefined;
   /**
    * All bytes of the segment have been written.
    *
@@ -58,24 +63,31 @@ export class SegmentWriter {
     return this.#position;
   }
 
-  /** @throws ConvoyError `untrusted_peer` unless it follows what came before; `target_io` */
-  write(position: Lsn, bytes: Uint8Array): void {
+  /**
+   * @returns a promise where the stream is to wait
+   * @throws ConvoyError `untrusted_peer` unless it follows what came before; `target_io`
+   */
+  write(position: Lsn, bytes: Uint8Array): Promise<void> | undefined {
+    let wait: Promise<void> | undefined;
     if (position !== this.#position) throw unexpectedPosition(position, this.#position);
     for (let taken = 0; taken < bytes.length;) {
       if (!this.#isOpen) this.#open();
       const part = bytes.subarray(taken, taken + this.#room());
-      this.#sink.write(part);
+      // whoever waits for the last one has waited for those before
+      wait = this.#sink.write(part) ?? wait;
       taken += part.length;
       this.#position = (this.#position + BigInt(part.length)) as Lsn;
       if (this.#offset() === 0) this.#close(true);
     }
+    return wait;
   }
 
   /** Nothing more comes on this timeline: fills the segment in hand with zeros, as it is on a server. */
-  endTimeline(): void {
+  async endTimeline(): Promise<void> {
     if (!this.#isOpen) return;
     for (let room = this.#room(); room > 0; room -= PADDING.length) {
-      this.#sink.write(room < PADDING.length ? PADDING.subarray(0, room) : PADDING);
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await this.#sink.write(room < PADDING.length ? PADDING.subarray(0, room) : PADDING);
     }
     this.#close(false);
   }

@@ -28,6 +28,7 @@ export class StreamWatch {
   #lastReceivedMs = 0;
   #lastStatusMs = 0;
   #askedMs: number | undefined;
+  #heldBack = 0;
 
   constructor(options: StreamWatchOptions) {
     this.#options = options;
@@ -54,6 +55,15 @@ export class StreamWatch {
     this.#askedMs = undefined;
   }
 
+  /** Nothing is read from the server until this is settled. */
+  holdBack(wait: Promise<void>): void {
+    this.#heldBack += 1;
+    void wait.finally(() => {
+      this.#heldBack -= 1;
+      this.received();
+    });
+  }
+
   /** A status update has been sent for another reason. */
   statusSent(): void {
     this.#lastStatusMs = this.#options.clock.now();
@@ -62,14 +72,15 @@ export class StreamWatch {
   #tick(): void {
     const { clock, statusIntervalMs, sendStatus } = this.#options;
     const now = clock.now();
-    if (this.#askedMs === undefined && now - this.#lastReceivedMs >= ASK_AFTER_MS) {
+    const mayAsk = this.#askedMs === undefined && this.#heldBack === 0;
+    if (mayAsk && now - this.#lastReceivedMs >= ASK_AFTER_MS) {
       this.#askedMs = now;
       sendStatus(true);
       return;
     }
     if (statusIntervalMs > 0 && now - this.#lastStatusMs >= statusIntervalMs) sendStatus(false);
     const asked = this.#askedMs;
-    if (asked === undefined || now - asked < ANSWER_LIMIT_MS) return;
+    if (asked === undefined || this.#heldBack > 0 || now - asked < ANSWER_LIMIT_MS) return;
     // an answer that came while this process was busy, or stopped, is read first
     setImmediate(() => {
       if (this.#askedMs === asked) this.#giveUp();

@@ -38,7 +38,7 @@ function remedy(sqlState: string, user: string): string | undefined {
     case '28000':
       return `let pg_hba.conf allow replication connections (database "replication") from here, ${OTHERWISE}`;
     case '53300':
-      return `raise max_wal_senders on the server, ${OTHERWISE}`;
+      return `raise max_wal_senders, or max_connections, on the server, ${OTHERWISE}`;
     default:
       return undefined;
   }

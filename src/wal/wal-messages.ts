@@ -18,8 +18,8 @@ const KEEPALIVE_BYTES = 1 + 8 + 8 + 1;
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 
 export interface WalMessageHandler {
-  /** Bytes of WAL from this position on; borrowed until the call returns. */
-  wal(position: Lsn, bytes: Buffer): void;
+  /** Bytes of WAL from this position on; borrowed until the call returns. A returned promise asks to wait. */
+  wal(position: Lsn, bytes: Buffer): Promise<void> | undefined;
   /** @param wantsReply the server waits for a status update */
   keepalive(wantsReply: boolean): void;
 }
@@ -38,7 +38,8 @@ export class WalMessageReader {
   }
 
   /** @throws ConvoyError `untrusted_peer` for what is no message, and what the handler throws */
-  push(piece: Buffer, isLast: boolean): void {
+  push(piece: Buffer, isLast: boolean): Promise<void> | undefined {
+    let wait: Promise<void> | undefined;
     this.#messageBytes += piece.length;
     if (this.#messageBytes > WAL_HEADER_BYTES + MAX_WAL_MESSAGE_BYTES)
       throw invalid('streaming message too large');
@@ -50,10 +51,11 @@ export class WalMessageReader {
       this.#begin(isLast && rest.length === 0);
     }
     if (this.#position !== undefined && rest.length > 0) {
-      this.#handler.wal(this.#position, rest);
+      wait = this.#handler.wal(this.#position, rest);
       this.#position = (this.#position + BigInt(rest.length)) as Lsn;
     }
     if (isLast) this.#end();
+    return wait;
   }
 
   /** @param isWhole nothing of the message is still to come */

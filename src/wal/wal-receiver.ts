@@ -46,7 +46,8 @@ export class WalReceiver {
   readonly failed: Promise<ConvoyError>;
   readonly #connection: ServerConnection;
   readonly #options: WalReceiverOptions;
-  readonly #slot: string | undefined;
+  /** The slot in use. */
+  readonly slot: string | undefined;
   /** The server's own when the connection was opened. */
   readonly #serverTimeline: number;
   readonly #watch: StreamWatch;
@@ -85,7 +86,7 @@ export class WalReceiver {
   ) {
     this.#connection = connection;
     this.#options = options;
-    this.#slot = slot;
+    this.slot = slot;
     this.#serverTimeline = serverTimeline;
     this.failed = new Promise((resolve) => (this.#resolveFailed = resolve));
     void connection.lost.then((reason) => this.#fail(streamError(reason)));
@@ -161,7 +162,8 @@ export class WalReceiver {
       const history = await fetchHistory(this.#connection, at.timeline);
       if (history !== undefined) this.#sink?.writeHistory(history.name, history.content);
       at = await this.#receiveTimeline(at, segments, onBegun);
-      segments.endTimeline();
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await segments.endTimeline();
     }
   }
 
@@ -171,7 +173,7 @@ export class WalReceiver {
     segments: SegmentWriter,
     onBegun: () => void,
   ): Promise<TimelinePoint | undefined> {
-    const slot = this.#slot === undefined ? '' : `SLOT ${quoteSlot(this.#slot)} `;
+    const slot = this.slot === undefined ? '' : `SLOT ${quoteSlot(this.slot)} `;
     const start = segments.beginTimeline(timeline, lsn);
     const reader = new WalMessageReader(this.#handlerFor(segments));
     let hasBegun = false;
@@ -189,8 +191,9 @@ export class WalReceiver {
           },
           copy: (piece, isLast) => {
             this.#watch.received();
-            reader.push(piece, isLast);
-            return undefined;
+            const wait = reader.push(piece, isLast);
+            if (wait !== undefined) this.#watch.holdBack(wait);
+            return wait;
           },
         },
       );
@@ -208,10 +211,11 @@ export class WalReceiver {
     return {
       wal: (position, bytes) => {
         // what is under way when the client has ended its half
-        if (this.#hasStopped) return;
+        if (this.#hasStopped) return undefined;
         const room = this.#end === undefined ? bytes.length : Number(this.#end - position);
-        segments.write(position, bytes.subarray(0, room));
+        const wait = segments.write(position, bytes.subarray(0, room));
         this.#stopAtEnd();
+        return wait;
       },
       keepalive: (wantsReply) => {
         if (wantsReply) this.#sendStatus(false);
@@ -231,7 +235,7 @@ export class WalReceiver {
       endOfSegments: INVALID_LSN,
     };
     // without a slot nothing is kept for us, and a position might make us a synchronous standby
-    const flushed = this.#slot === undefined ? INVALID_LSN : endOfSegments;
+    const flushed = this.slot === undefined ? INVALID_LSN : endOfSegments;
     this.#copy?.send(encodeStatusUpdate({ written, flushed, wantsReply }, Date.now()));
     this.#watch.statusSent();
   }

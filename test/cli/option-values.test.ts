@@ -125,15 +125,15 @@ describe('a WAL method', () => {
     ['f', 'fetch'],
     ['none', 'none'],
     ['n', 'none'],
+    ['stream', 'stream'],
+    ['s', 'stream'],
   ]);
-  const stream = 'option -X: "stream" is not supported yet';
-  refuses(parseWalMethod, [
-    ['stream', stream, 'use "-X fetch", or "-X none" with an archive'],
-    ['s', stream, 'use "-X fetch", or "-X none" with an archive'],
-    ...['', 'x', 'FETCH', 'fetched'].map(
-      (text) => [text, `invalid wal-method option "${text}", must be "fetch" or "none"`] as const,
+  refuses(
+    parseWalMethod,
+    ['', 'x', 'STREAM', 'fetched'].map(
+      (text) => [text, `invalid wal-method option "${text}", must be "fetch", "stream", or "none"`] as const,
     ),
-  ]);
+  );
 });
 
 describe('a checkpoint', () => {

@@ -117,7 +117,7 @@ test('a directory that was there before is left as it was', async (t) => {
 });
 
 const USAGE: readonly (readonly [args: readonly string[], error: RegExp])[] = [
-  [['-X', 'stream'], /"stream" is not supported yet/],
+  [['-X', 'streams'], /invalid wal-method option "streams"/],
   [['--format=x'], /invalid output format "x", must be "plain" or "tar"/],
   [['--nonsense'], /unrecognized option '--nonsense'/],
   [['-j', '0'], /-j\/--jobs must be in range 1\.\.512/],

@@ -32,8 +32,9 @@ async function stageFor(
   return server;
 }
 
+/** Of a backup with -X fetch; what -X stream needs beyond that is in wal-stream.test.ts. */
 function check(server: EmbeddedServer, ...extra: string[]): Promise<RunResult> {
-  const address = ['-h', server.host, '-p', String(server.port), '-U', ROLE, '-w'];
+  const address = ['-h', server.host, '-p', String(server.port), '-U', ROLE, '-w', '-X', 'fetch'];
   return pgconvoy(['check', ...address, ...extra], { env: { PGPASSWORD: PASSWORD, PGSSLMODE: 'disable' } });
 }
 
@@ -107,7 +108,18 @@ for (const major of [13, 18] satisfies Major[]) {
 
     await sql(server, `GRANT pg_read_all_stats TO ${ROLE}`);
     const target = await newTarget(t);
-    const address = ['--source=sql', '-h', server.host, '-p', String(server.port), '-U', ROLE, '-w'];
+    const address = [
+      '--source=sql',
+      '-h',
+      server.host,
+      '-p',
+      String(server.port),
+      '-U',
+      ROLE,
+      '-w',
+      '-X',
+      'fetch',
+    ];
     const env = { PGPASSWORD: PASSWORD, PGSSLMODE: 'disable' };
     const refused = await pgconvoy(['backup', '-D', target, ...address, '-j', '20'], { env });
     assertFailed(refused, {

@@ -144,7 +144,18 @@ test('--report says so when the backup fails, and replaces the one from yesterda
     index >= 1 ? { kind: 'cut', afterBytes: MiB } : undefined,
   );
   const space = path.join(path.dirname(target), 'space');
-  const extra = ['-j', '1', '--max-retries', '0', '-T', `${tablespace}=${space}`, '--report', file];
+  const extra = [
+    '-X',
+    'fetch',
+    '-j',
+    '1',
+    '--max-retries',
+    '0',
+    '-T',
+    `${tablespace}=${space}`,
+    '--report',
+    file,
+  ];
   const result = await takeBackup(proxy, target, extra);
   assertFailed(result, { error: /^lost connection to server / });
   // not one connection more

@@ -39,7 +39,7 @@ test('a connection that is cut in the middle of a file costs one repetition, and
     index === 1 ? { kind: 'cut', afterBytes: 3 * MiB } : undefined,
   );
   const target = await newTarget(t);
-  const result = await takeBackup(proxy, target, ['-j', '2', '-P']);
+  const result = await takeBackup(proxy, target, ['-X', 'fetch', '-j', '2', '-P']);
   assert.equal(result.status, 0, result.stderr);
   assert.match(result.stderr, /^pgconvoy: warning: 1 task was repeated after its connection broke$/m);
   assert.equal(proxy.connections.length, 4);
@@ -55,7 +55,7 @@ test('several connections may be cut', async (t) => {
     index >= 1 && index <= 3 ? { kind: 'cut', afterBytes: 2 * MiB } : undefined,
   );
   const target = await newTarget(t);
-  const result = await takeBackup(proxy, target, ['-j', '3']);
+  const result = await takeBackup(proxy, target, ['-X', 'fetch', '-j', '3']);
   assert.equal(result.status, 0, result.stderr);
   assert.match(result.stderr, /^pgconvoy: warning: \d+ tasks were repeated after their connections broke$/m);
   await verifyBackup(t, target, 15);
@@ -66,7 +66,7 @@ test('a connection that is cut again and again ends the backup after three repet
     index >= 1 ? { kind: 'cut', afterBytes: MiB } : undefined,
   );
   const target = await newTarget(t);
-  const result = await takeBackup(proxy, target, ['-j', '1']);
+  const result = await takeBackup(proxy, target, ['-X', 'fetch', '-j', '1']);
   assertFailed(result, { error: /^lost connection to server at "127\.0\.0\.1", port \d+: / });
   assert.equal(proxy.connections.length, 1 + 4);
   await assertAbsent(target);
@@ -76,7 +76,7 @@ test('a connection that is cut again and again ends the backup after three repet
 test('a serve that has no room for the workers is named', async (t) => {
   const serve = await startServe(t, stage.server, ['--max-connections', '1']);
   const target = await newTarget(t);
-  assertFailed(await takeBackup(serve, target, ['-j', '2']), {
+  assertFailed(await takeBackup(serve, target, ['-X', 'fetch', '-j', '2']), {
     error:
       /^connection to server at "127\.0\.0\.1", port \d+ failed: FATAL: +sorry, too many clients already$/,
   });

@@ -139,7 +139,7 @@ test('WAL that is recycled during the copy ends the backup with the remedy, wher
   const stage = await setSqlStage(t, { replication: false, settings });
   await addTable(stage.server, 'bulk', 30);
   const target = await newTarget(t);
-  const running = RunningBackup.start(t, stage.arguments(target, ['-r', '1M']), ENVIRONMENT);
+  const running = RunningBackup.start(t, stage.arguments(target, ['-r', '1M', '-X', 'fetch']), ENVIRONMENT);
   await untilCopying(running, target);
   for (let round = 0; round < 6; round += 1) {
     await sql(
@@ -161,7 +161,7 @@ test('a slot holds WAL that would be recycled, and goes with the backup', async 
   const stage = await setSqlStage(t, { settings });
   await addTable(stage.server, 'bulk', 8);
   const target = await newTarget(t);
-  const running = RunningBackup.start(t, stage.arguments(target, ['-r', '16M']), ENVIRONMENT);
+  const running = RunningBackup.start(t, stage.arguments(target, ['-r', '16M', '-X', 'fetch']), ENVIRONMENT);
   await untilCopying(running, target);
   for (let round = 0; round < 6; round += 1) {
     await sql(

@@ -76,7 +76,7 @@ async function terminate(where: string): Promise<void> {
 
 async function openSql(settings: ConnectionSettings): Promise<SourceSetup> {
   const applicationName = newName();
-  const options = { applicationName, askPassword: undefined, jobs: 1, includeWal: true };
+  const options = { applicationName, askPassword: undefined, jobs: 1, wal: 'fetch' } as const;
   const source = await SqlSource.open(settings, options, (message, severity) => {
     if (severity !== 'NOTICE') assert.fail(message);
   });

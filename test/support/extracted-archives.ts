@@ -35,10 +35,15 @@ export async function canUnpack(ending: string): Promise<boolean> {
 export async function extractArchives(t: TestScope, directory: string): Promise<ExtractedBackup> {
   const parent = await temporaryDirectory(t);
   const dir = path.join(parent, 'data');
-  const names = (await fs.readdir(directory)).filter((name) => name.includes('.tar'));
+  // the data directory before the WAL that belongs into it
+  const names = (await fs.readdir(directory)).filter((name) => name.includes('.tar')).toSorted();
   const spaces = new Map<string, string>();
   for (const name of names) {
     const stem = name.slice(0, name.indexOf('.tar'));
+    if (stem === 'pg_wal') {
+      await extract(path.join(directory, name), path.join(dir, stem));
+      continue;
+    }
     const target = stem === 'base' ? dir : path.join(parent, `space-${stem}`);
     if (stem !== 'base') spaces.set(stem, target);
     await fs.mkdir(target, { mode: 0o700 });

@@ -60,6 +60,11 @@ export class RunningBackup {
     });
   }
 
+  /** What it has printed on standard error so far. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
   /** Returns once it has printed this. @throws AssertionError when it ends without, or takes too long */
   async printed(pattern: RegExp): Promise<void> {
     let isOver = false;

@@ -16,10 +16,11 @@ function read(...pieces: readonly Buffer[]): string[] {
     wal: (position, bytes) => {
       assert.equal(position, START + BigInt(wal.length));
       wal = Buffer.concat([wal, bytes]);
+      return undefined;
     },
     keepalive: (wantsReply) => seen.push(`keepalive ${wantsReply}`),
   });
-  for (const [index, piece] of pieces.entries()) reader.push(piece, index === pieces.length - 1);
+  for (const [index, piece] of pieces.entries()) void reader.push(piece, index === pieces.length - 1);
   return wal.length === 0 ? seen : [...seen, wal.toString()];
 }
 
@@ -41,11 +42,14 @@ test('a message is read wherever it is cut', () => {
 test('one reader reads message after message', () => {
   const seen: (bigint | boolean)[] = [];
   const reader = new WalMessageReader({
-    wal: (position) => void seen.push(position),
+    wal(position) {
+      seen.push(position);
+      return undefined;
+    },
     keepalive: (wantsReply) => void seen.push(wantsReply),
   });
   for (const message of [walData(1n, Buffer.alloc(5)), keepalive(6n, true), walData(6n, Buffer.alloc(1))]) {
-    reader.push(message, true);
+    void reader.push(message, true);
   }
   assert.deepEqual(seen, [1n, true, 6n]);
 });

@@ -49,6 +49,8 @@ class MemorySink implements WalSink {
   readonly files = new Map<string, Buffer>();
   readonly done: string[] = [];
   isAbandoned = false;
+  /** What `write` returns. */
+  wait: Promise<void> | undefined;
   #name = '';
   #chunks: Buffer[] = [];
 
@@ -57,9 +59,10 @@ class MemorySink implements WalSink {
     this.#name = name;
   }
 
-  write(chunk: Uint8Array): void {
+  write(chunk: Uint8Array): Promise<void> | undefined {
     assert.notEqual(this.#name, '');
     this.#chunks.push(Buffer.from(chunk));
+    return this.wait;
   }
 
   endSegment(isWhole: boolean): void {
@@ -263,6 +266,21 @@ describe('status updates', LIMIT, () => {
     }
     assert.deepEqual(script.statuses, []);
   });
+});
+
+test('a slow sink holds the stream back, and is not taken for a silent server', LIMIT, async (t) => {
+  const total = 32 * MiB;
+  const setup = await setUp(t, walsender(sending(Buffer.alloc(total, 'wal'))));
+  let release = (): void => {};
+  setup.sink.wait = new Promise((resolve) => (release = resolve));
+  await begin(setup);
+  await until('some is there', () => setup.receiver.position > START);
+  await setup.clock.advance(60_000);
+  assert.ok(setup.receiver.position < START + BigInt(total / 2), 'the rest is not read');
+  setup.sink.wait = undefined;
+  release();
+  await setup.receiver.finish({ lsn: (START + BigInt(total)) as Lsn, endsSegment: true });
+  assert.equal(setup.sink.done.length, total / MiB);
 });
 
 describe('a silent walsender', LIMIT, () => {
@@ -499,7 +517,7 @@ describe('a failure during the stream is told at once', LIMIT, () => {
 
   test('what cannot be written', async (t) => {
     class FullSink extends MemorySink {
-      override write(): void {
+      override write(): undefined {
         throw new ConvoyError('target_io', 'could not write file "x": No space left on device');
       }
     }
