@@ -4,6 +4,8 @@ export type { BackupEvents, BackupOptions } from './coordinator/backup-options.j
 export type { BackupReport } from './coordinator/backup-report.js';
 export { ConvoyError, type ErrorCode } from './errors.js';
 export { formatLsn, parseLsn, type Lsn } from './lsn.js';
+export { verify } from './verify/verify.js';
+export type { VerifyEvents, VerifyOptions, VerifyReport } from './verify/verify-options.js';
 export { resolveConnectionSettings, type ConnectionSettings } from './source/open-source.js';
 export type { TablespaceMapping } from './target/tablespace-mapping.js';
 export { restore } from './restore/restore.js';

@@ -25,6 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   copy: ['plan', 'source', 'target', 'manifest'],
   // beyond the table: it writes backup_label, pg_control and WAL itself, with the workers' own way of writing a file
   coordinator: ['plan', 'source', 'target', 'manifest', 'copy', 'pgdata', 'wal'],
+  // beyond the table: reads WAL records, of files and of archives, and knows no backup
   'wal-check': ['pgdata'],
   verify: ['manifest', 'pgdata', 'target', 'tar', 'wal-check'],
   restore: ['manifest', 'pgdata', 'target'],

@@ -121,7 +121,7 @@ function readFully(descriptor: number, file: CheckedFile, piece: Buffer, from: n
   let bytes = 0;
   try {
     while (bytes < piece.length) {
-      const got = readSync(descriptor, piece, bytes, piece.length - bytes, file.offset + from + bytes);
+      const got = readSync(descriptor, piece, bytes, piece.length - bytes, (file.offset ?? 0) + from + bytes);
       if (got === 0) break;
       bytes += got;
     }

@@ -12,8 +12,8 @@ export type CheckRoot =
   | { readonly kind: 'archive'; readonly name: string; readonly path: string };
 
 export interface CheckedFile extends RecordedFile {
-  /** Where its content begins in the archive, bytes; 0 in a directory. */
-  readonly offset: number;
+  /** Where its content begins in the archive, bytes; absent in a directory. */
+  readonly offset?: number;
 }
 
 export interface CheckSettings {

@@ -20,13 +20,7 @@ export async function verifyPlainBackup(verification: Verification, directory: s
   const bytes = read.reduce((sum, { size }) => sum + size, 0);
   events.readingStarted({ bytes, files: files.length }, () => counters.read());
   try {
-    const checkedFiles = files.map((file) => ({ ...file, offset: 0 }));
-    const filesChecked = checkRecordedFiles(
-      verification,
-      settings,
-      { kind: 'directory', directory },
-      checkedFiles,
-    );
+    const filesChecked = checkRecordedFiles(verification, settings, { kind: 'directory', directory }, files);
     const walDirectory = options.walDirectory ?? path.join(directory, 'pg_wal');
     const systemIdentifier = manifest.systemIdentifier ?? controlFile?.systemIdentifier;
     const walChecked = options.checkWal ? checkWal(verification, walDirectory, systemIdentifier) : undefined;

@@ -152,6 +152,26 @@ describe('pgconvoy backup', { concurrency: 3 }, () => {
   });
 });
 
+const WRONG_VERIFY: readonly (readonly [args: readonly string[], error: string])[] = [
+  [[], 'no backup directory specified'],
+  [['one', 'two'], 'too many command-line arguments (first is "two")'],
+  [['-P', '-q', 'one'], 'cannot specify both -P/--progress and -q/--quiet'],
+  [['-F', 'x', 'one'], 'invalid backup format "x", must be "plain" or "tar"'],
+];
+
+describe('pgconvoy verify', { concurrency: 2 }, () => {
+  for (const [args, error] of WRONG_VERIFY) {
+    test(error, async () => {
+      const result = await pgconvoy(['verify', ...args]);
+      assert.deepEqual(result, {
+        status: 1,
+        stdout: '',
+        stderr: `pgconvoy: error: ${error}\npgconvoy: hint: try "pgconvoy verify --help" for more information\n`,
+      });
+    });
+  }
+});
+
 describe('pgconvoy', { concurrency: 3 }, () => {
   test('an unknown command', async () => {
     const result = await pgconvoy(['bakcup']);
