@@ -12,7 +12,7 @@ import { literal } from './sql-statements.js';
 import { checkWalNeeds, isStreamed, type WalNeed } from './sql-wal-needs.js';
 
 export interface RequirementOptions {
-  /** Connections that a backup would open, beside the one that asks. */
+  /** Workers of the backup, each with a connection. */
   readonly jobs: number;
   readonly wal: WalNeed;
 }
@@ -36,7 +36,8 @@ export async function checkRequirements(
     await checkBuild(connection),
     ...functions,
     await checkWalLevel(connection),
-    await checkHeadRoom(connection, options.jobs, isStreamed(options.wal) ? 1 : 0),
+    // the watch has a session of its own, too
+    await checkHeadRoom(connection, options.jobs + 1, isStreamed(options.wal) ? 1 : 0),
     await checkFullPageWrites(connection),
     await checkArchiving(connection),
     ...(await checkWalNeeds(connection, options.wal)),

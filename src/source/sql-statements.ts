@@ -55,14 +55,25 @@ export const CURRENT_TIMELINE = `SELECT COALESCE(
 export const TABLESPACES =
   "SELECT t.oid, l FROM pg_catalog.pg_tablespace AS t, pg_catalog.pg_tablespace_location(t.oid) AS l WHERE l <> ''";
 
-/** A slot of this session that reserves WAL at once. */
-export function holdWal(processId: number): string {
-  // idle_replication_slot_timeout (18) would end the session that has the slot, and with it the backup
+/** A slot of this session that reserves WAL at once; no row where none is to be had. */
+export function holdWal(slot: string): string {
+  // idle_replication_slot_timeout (18) would end the session that has the slot
   return (
-    `SELECT pg_catalog.pg_create_physical_replication_slot('pgconvoy_${processId}', true, true) ` +
+    `SELECT pg_catalog.pg_create_physical_replication_slot(${literal(slot)}, true, true) ` +
     "WHERE COALESCE(pg_catalog.current_setting('idle_replication_slot_timeout', true), '0') = '0'"
   );
 }
+
+/**
+ * $1 a file of pg_wal or NULL, $2 a process: whether the file is there, whether the server is in recovery, the highest timeline
+ * of all files in pg_wal, and what the process does: NULL where it is gone, "idle" where it waits for us.
+ */
+export const WATCH = `SELECT $1::text IS NULL OR (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL,
+    pg_catalog.pg_is_in_recovery(),
+    (SELECT pg_catalog.max(pg_catalog."left"(n, 8)) FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS n
+      WHERE n ~ '^[0-9A-F]{8}([0-9A-F]{16}|[.]history)$'),
+    CASE WHEN a.wait_event = 'ClientWrite' THEN 'idle' WHEN a.pid IS NOT NULL THEN COALESCE(a.state, 'unknown') END
+    FROM (SELECT 1) AS one LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = $2`;
 
 /** $1 label, $2 fast: the start position. */
 export function startStatement(major: number): string {

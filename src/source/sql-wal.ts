@@ -20,8 +20,15 @@ const CHUNK_BYTES = 512 * 1024;
 const WAL_NAMES = `SELECT n FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS n
   WHERE n !~ '^[0-9A-F]{24}$' OR pg_catalog.substr(n, 9) COLLATE "C" BETWEEN $1 AND $2`;
 
-export function walGone(segment: string): ConvoyError {
-  return new ConvoyError('wal_missing', `requested WAL segment ${segment} has already been removed`, {
+/** @param hadSlot a slot held it, until the server invalidated that */
+export function walGone(segment: string, hadSlot = false): ConvoyError {
+  const message = `requested WAL segment ${segment} has already been removed`;
+  if (hadSlot) {
+    return new ConvoyError('wal_missing', `${message}: the replication slot that held it was invalidated`, {
+      hint: 'raise max_slot_wal_keep_size on the server; or use -X none with an archive',
+    });
+  }
+  return new ConvoyError('wal_missing', message, {
     hint: 'raise wal_keep_size on the server, or let a slot hold the WAL: ALTER ROLE ... REPLICATION; or use -X none with an archive',
   });
 }

@@ -146,6 +146,11 @@ export class ServerConnection implements AsyncDisposable {
     };
   }
 
+  /** When bytes came last, by performance.now(); undefined while they are held back on this side. */
+  get lastReceivedMs(): number | undefined {
+    return this.#isHeldBack ? undefined : this.#lastReceivedMs;
+  }
+
   /** "server at "db1", port 5432", for messages. */
   get server(): string {
     return this.#server;
