@@ -1,6 +1,6 @@
 /*
- * Watches the coordinator's session while files are copied and the session itself is idle, so that one that has silently
- * gone (or what else makes going on senseless) is noticed within seconds and not at the end. Used by both kinds of source.
+ * Asks a server again and again for a sign of life while a backup runs, so that one that has silently gone (or what else
+ * makes going on senseless) is noticed within seconds and not at the end. Used by both kinds of source, and by `serve`.
  */
 import { asConvoyError, ConvoyError } from './errors.js';
 
@@ -30,10 +30,9 @@ export class SessionWatch {
     this.failed = new Promise((resolve) => (this.#fail = resolve));
   }
 
+  /** The first question is asked at once. */
   begin(): void {
-    this.#timer = setTimeout(() => {
-      this.#asking = this.#askAndGoOn();
-    }, INTERVAL_MS);
+    this.#asking = this.#askAndGoOn();
   }
 
   /** No more questions; waits for the answer to the last one. */
@@ -49,7 +48,7 @@ export class SessionWatch {
 
   async #askAndGoOn(): Promise<void> {
     const mayGoOn = await this.#ask();
-    if (mayGoOn && !this.#isOver) this.begin();
+    if (mayGoOn && !this.#isOver) this.#timer = setTimeout(() => this.begin(), INTERVAL_MS);
   }
 
   /** @returns false where the backup is lost */

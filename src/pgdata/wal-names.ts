@@ -45,6 +45,13 @@ export function historyFileName(timeline: number): string {
   return `${hex8(timeline)}.history`;
 }
 
+/** Of a segment or a history file; undefined for any other name. */
+export function timelineOfWalFile(name: string): number | undefined {
+  return SEGMENT_NAME.test(name) || HISTORY_NAME.test(name)
+    ? Number.parseInt(name.slice(0, 8), 16)
+    : undefined;
+}
+
 /** The segment that holds the byte at `lsn` (XLByteToSeg). */
 export function segmentNumberOf(lsn: Lsn, segmentBytes: number): bigint {
   return lsn / BigInt(segmentBytes);

@@ -12,8 +12,8 @@ import { segmentNumberOf, walSegmentName } from '../pgdata/wal-names.js';
 import type { Position } from '../replication/result-sets.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { Notice } from '../wire/open-options.js';
+import { backupLost, BackupWatch } from './backup-watch.js';
 import type { CommandEnvironment } from './command-context.js';
-import { bareMessage } from './server-access.js';
 import { assertSameCluster } from './served-cluster.js';
 import { listTablespaces, type ServedTablespace } from './tablespaces.js';
 
@@ -25,6 +25,8 @@ const TERMINATE_LIMIT_MS = 2000;
 
 export interface StartedBackup {
   readonly start: Position;
+  /** Name of the WAL segment that holds it. */
+  readonly startSegment: string;
   /** The whole text of backup_label. */
   readonly label: string;
   readonly tablespaces: readonly ServedTablespace[];
@@ -38,13 +40,23 @@ export interface StoppedBackup {
 
 export class BackupSlot {
   readonly #environment: CommandEnvironment;
+  readonly #send: (message: Uint8Array) => void;
   readonly #onLost: (reason: ConvoyError) => void;
   #connection: ServerConnection | undefined;
+  #watch: BackupWatch | undefined;
   #started: StartedBackup | undefined;
 
-  /** @param onLost called when the server ends the connection, and with it the backup */
-  constructor(environment: CommandEnvironment, onLost: (reason: ConvoyError) => void) {
+  /**
+   * @param send sends a message to the client, between two others
+   * @param onLost called when the server ends the connection, and with it the backup, or when going on makes no sense
+   */
+  constructor(
+    environment: CommandEnvironment,
+    send: (message: Uint8Array) => void,
+    onLost: (reason: ConvoyError) => void,
+  ) {
     this.#environment = environment;
+    this.#send = send;
     this.#onLost = onLost;
   }
 
@@ -65,11 +77,17 @@ export class BackupSlot {
     }
     const connection = await this.#environment.access.openSql();
     this.#connection = connection;
+    const lose = (reason: ConvoyError): void => {
+      if (this.#connection === connection) this.#onLost(backupLost(reason));
+    };
+    const watch = new BackupWatch({ environment: this.#environment, send: this.#send, onLost: lose });
+    this.#watch = watch;
     return this.#interruptibly(signal, async () => {
       await assertSameCluster(this.#environment.cluster, connection);
       const started = await this.#begin(connection, label, fast);
       this.#started = started;
-      void this.#watch(connection);
+      watch.firstSegment = started.startSegment;
+      void connection.lost.then(lose);
       return started;
     });
   }
@@ -92,8 +110,7 @@ export class BackupSlot {
     const stopped = await this.#interruptibly(signal, () =>
       this.#finish(connection, started, waitForArchive),
     );
-    this.#connection = undefined;
-    this.#started = undefined;
+    this.#forget();
     void connection.close();
     return stopped;
   }
@@ -103,8 +120,7 @@ export class BackupSlot {
     const connection = this.#connection;
     if (connection === undefined) return;
     const wasStarted = this.#started !== undefined;
-    this.#connection = undefined;
-    this.#started = undefined;
+    this.#forget();
     const { access, log } = this.#environment;
     // A backend that waits (for the checkpoint, for the archiver) would not see the end of its connection.
     const terminated = access.terminateBackend(connection.processId).catch(() => {});
@@ -113,11 +129,11 @@ export class BackupSlot {
     log('LOG', wasStarted ? 'backup aborted, the server is out of backup mode' : 'start of a backup aborted');
   }
 
-  async #watch(connection: ServerConnection): Promise<void> {
-    const reason = await connection.lost;
-    if (this.#connection !== connection) return;
-    const message = `terminating connection because the backup is lost: ${bareMessage(reason)}`;
-    this.#onLost(new ConvoyError('serve_refused', message, { cause: reason, sqlState: '57P01' }));
+  #forget(): void {
+    this.#connection = undefined;
+    this.#started = undefined;
+    this.#watch?.end();
+    this.#watch = undefined;
   }
 
   async #begin(connection: ServerConnection, label: string, fast: boolean): Promise<StartedBackup> {
@@ -132,6 +148,7 @@ export class BackupSlot {
         const startSegment = walSegmentName(segment, walSegmentBytes);
         return {
           start: { lsn: startLsn, timeline },
+          startSegment,
           label: formatBackupLabel({
             startLsn,
             startSegment,

@@ -47,7 +47,7 @@ export class CommandLoop {
     const end = (reason: unknown): void => this.#end(asConvoyError(reason, 'cancelled'));
     const identity = { role: role.name, applicationName: startup.applicationName };
     this.#relay = new Relay(channel, environment.access, identity, end);
-    this.#backup = new BackupSlot(environment, end);
+    this.#backup = new BackupSlot(environment, (message) => channel.send(message), end);
     for (const signal of [ended, channel.gone]) {
       signal.addEventListener('abort', () => end(signal.reason), { once: true });
       if (signal.aborted) end(signal.reason);

@@ -2,7 +2,6 @@
  * The WAL of a finished backup, read over SQL: the segments from its start to its end with their .done files, then all
  * history files, as the server's own base backup sends them. Source: perform_base_backup in PostgreSQL's basebackup.c.
  */
-import { ConvoyError } from '../errors.js';
 import { MAX_HISTORY_FILE_BYTES, READ_SILENCE_MS } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { firstMissingSegment, neededSegments, segmentNumbersOf } from '../pgdata/backup-wal.js';
@@ -13,25 +12,13 @@ import type { SourceServer, StopReceiver } from './source.js';
 import { readBytes } from './sql-session.js';
 import { readStatement } from './sql-statements.js';
 import { StopMembers } from './stop-members.js';
+import { walGone } from './wal-gone.js';
 
 const CHUNK_BYTES = 512 * 1024;
 
 /** $1 and $2 are the first and the last segment, without the timeline. */
 const WAL_NAMES = `SELECT n FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS n
   WHERE n !~ '^[0-9A-F]{24}$' OR pg_catalog.substr(n, 9) COLLATE "C" BETWEEN $1 AND $2`;
-
-/** @param hadSlot a slot held it, until the server invalidated that */
-export function walGone(segment: string, hadSlot = false): ConvoyError {
-  const message = `requested WAL segment ${segment} has already been removed`;
-  if (hadSlot) {
-    return new ConvoyError('wal_missing', `${message}: the replication slot that held it was invalidated`, {
-      hint: 'raise max_slot_wal_keep_size on the server; or use -X none with an archive',
-    });
-  }
-  return new ConvoyError('wal_missing', message, {
-    hint: 'raise wal_keep_size on the server, or let a slot hold the WAL: ALTER ROLE ... REPLICATION; or use -X none with an archive',
-  });
-}
 
 export interface WalToSend {
   readonly startLsn: Lsn;
@@ -66,14 +53,14 @@ export async function sendWal(
     // oxlint-disable-next-line eslint/no-await-in-loop
     await connection.run(statement, { copy: (piece) => reader.push(piece), silenceLimitMs: READ_SILENCE_MS });
     reader.finish();
-    if (rows.bytes !== server.walSegmentBytes) throw walGone(name);
+    if (rows.bytes !== server.walSegmentBytes) throw walGone(name, 'slot possible');
     members.end();
     sendEmpty(members, name, { mode, mtime });
   }
   for (const name of names.filter(isHistoryFileName)) {
     // oxlint-disable-next-line eslint/no-await-in-loop
     const bytes = await readBytes(connection, `pg_wal/${name}`, 0, MAX_HISTORY_FILE_BYTES);
-    if (bytes === undefined) throw walGone(name);
+    if (bytes === undefined) throw walGone(name, 'slot possible');
     members.begin({ name: `pg_wal/${name}`, type: 'file', size: bytes.length, mode, mtime, linkName: '' });
     void members.data(bytes);
     members.end();
@@ -103,7 +90,7 @@ function segmentsToRead(names: readonly string[], { server, timeline, ...range }
   const needed = neededSegments(names, wal);
   const segmentNumber = firstMissingSegment(segmentNumbersOf(needed, segmentBytes), wal);
   if (segmentNumber === undefined) return needed;
-  throw walGone(walSegmentName({ timeline, segmentNumber }, segmentBytes));
+  throw walGone(walSegmentName({ timeline, segmentNumber }, segmentBytes), 'slot possible');
 }
 
 function sendEmpty(

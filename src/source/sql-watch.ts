@@ -11,7 +11,7 @@ import type { OpenOptions } from '../wire/open-options.js';
 import { assertSameServer, identifyOverSql, type ServerIdentity } from './server-identity.js';
 import { openSqlSession } from './sql-session.js';
 import { holdWal, WATCH } from './sql-statements.js';
-import { walGone } from './sql-wal.js';
+import { walGone } from './wal-gone.js';
 
 /** With the time between two questions: a loss is noticed within 10 s. */
 const ANSWER_LIMIT_MS = 7500;
@@ -136,7 +136,8 @@ export class SqlWatch {
     const before = this.#last;
     this.#first ??= sight;
     this.#last = sight;
-    if (!sight.hasWal) return walGone(this.neededSegment ?? '', this.#hasLostSlot);
+    if (!sight.hasWal)
+      return walGone(this.neededSegment ?? '', this.#hasLostSlot ? 'slot invalidated' : 'slot possible');
     const reason = this.isStopped ? undefined : whyServerFails(this.#first, sight);
     return reason ?? (isAwaited ? this.#whySessionFails(before, sight) : undefined);
   }

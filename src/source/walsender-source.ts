@@ -8,6 +8,7 @@ import { MAX_WAL_SEGMENT_BYTES, MIN_WAL_SEGMENT_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
 import { formatReplicationCommand } from '../replication/command.js';
 import { decodeLabel, decodePosition, decodeTablespace } from '../replication/result-sets.js';
+import { REMOVED_WAL_PARAMETER, SYSTEM_IDENTIFIER_PARAMETER } from '../replication/session-parameters.js';
 import { majorVersionOf } from '../server-version.js';
 import type { ResultSet } from '../wire/command-run.js';
 import { ServerConnection } from '../wire/connection.js';
@@ -33,12 +34,15 @@ import type {
 import { SessionWatch } from '../session-watch.js';
 import { identifyWalsender, type ServerIdentity } from './server-identity.js';
 import { StopMembers } from './stop-members.js';
+import { walGone } from './wal-gone.js';
 import { WalsenderReader } from './walsender-reader.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
-/** `serve` answers between two reads of files, which may wait for a disk. */
-const ANSWER_LIMIT_MS = 60_000;
+/** With the time between two questions: a loss is noticed within 10 s. */
+const ANSWER_LIMIT_MS = 7500;
+/** `serve` gives a sign of life every two seconds; with the time between two looks, a loss is noticed within 10 s. */
+const SILENCE_LIMIT_MS = 7500;
 /** Without a list the command does nothing; a stock server does not know it. */
 const NO_OPERATION = 'SEND_BACKUP_FILES';
 
@@ -51,6 +55,9 @@ export class WalsenderSource implements BackupSource {
   readonly #watch: SessionWatch;
   #started: { readonly startLsn: Lsn; readonly backupLabel: string } | undefined;
   #tablespaces: readonly SourceTablespace[] = [];
+  #needsWal = false;
+  #wasInRecovery: string | undefined;
+  #endSilenceLimit: () => void = () => {};
 
   /**
    * @param onNotice takes what the server says beside its answers, with its severity ("WARNING", "NOTICE")
@@ -82,10 +89,7 @@ export class WalsenderSource implements BackupSource {
     this.#watch = new SessionWatch({
       server: connection.server,
       answerLimitMs: ANSWER_LIMIT_MS,
-      ask: async () => {
-        await connection.run(NO_OPERATION);
-        return undefined;
-      },
+      ask: () => this.#askForLoss(),
     });
     this.lost = Promise.race([connection.lost, this.#watch.failed]);
   }
@@ -95,7 +99,10 @@ export class WalsenderSource implements BackupSource {
     return this.#connection.reached;
   }
 
-  async start({ label, fastCheckpoint }: StartOptions): Promise<StartedBackup> {
+  async start({ label, fastCheckpoint, includeWal }: StartOptions): Promise<StartedBackup> {
+    this.#needsWal = includeWal;
+    this.#wasInRecovery = this.#connection.parameters.get('in_hot_standby');
+    if (this.#isServe) this.#endSilenceLimit = this.#connection.limitSilence(SILENCE_LIMIT_MS);
     const command = formatReplicationCommand({
       kind: 'start_backup',
       label,
@@ -141,6 +148,7 @@ export class WalsenderSource implements BackupSource {
     const [position] = await this.#connection.run(command, { copy: (piece) => tar.push(piece) });
     tar.finish();
     const stop = decodePosition(onlyRow(position));
+    this.#endSilenceLimit();
     members.finish(stop.lsn);
     return { stopLsn: stop.lsn, stopTimeline: stop.timeline, backupLabel };
   }
@@ -152,7 +160,32 @@ export class WalsenderSource implements BackupSource {
 
   destroy(): void {
     this.#watch.stop();
+    this.#endSilenceLimit();
     this.#connection.abandon();
+  }
+
+  /** `pgconvoy serve`, which says more of itself than a server with the patch. */
+  get #isServe(): boolean {
+    return this.#connection.parameters.has(SYSTEM_IDENTIFIER_PARAMETER);
+  }
+
+  /**
+   * A sign of life. What `serve` finds out it says by itself, or ends the session; a server with the patch is asked for its
+   * timeline, and reports a promotion with its answer.
+   */
+  async #askForLoss(): Promise<ConvoyError | undefined> {
+    const { parameters } = this.#connection;
+    if (this.#isServe) {
+      await this.#connection.run(NO_OPERATION);
+      const removed = parameters.get(REMOVED_WAL_PARAMETER);
+      return this.#needsWal && removed !== undefined ? walGone(removed, 'no slot') : undefined;
+    }
+    const { timeline } = await identifyWalsender(this.#connection);
+    if (parameters.get('in_hot_standby') !== this.#wasInRecovery) {
+      return new ConvoyError('server_error', 'the standby was promoted during online backup');
+    }
+    if (timeline === this.identity.timeline) return undefined;
+    return new ConvoyError('server_error', 'the server switched to another timeline during the backup');
   }
 
   /** The list has no modes; the members that SEND_BACKUP_FILES makes of directories have. */

@@ -168,7 +168,7 @@ export class ServerConnection implements AsyncDisposable {
     this.#run = run;
     this.#client.query(run);
     const { silenceLimitMs } = reaction;
-    const answer = silenceLimitMs === undefined ? run.results : this.#limitSilence(run, silenceLimitMs);
+    const answer = silenceLimitMs === undefined ? run.results : this.#resultsOrSilence(run, silenceLimitMs);
     return this.#count(answer);
   }
 
@@ -181,20 +181,33 @@ export class ServerConnection implements AsyncDisposable {
     }
   }
 
-  /** Drops the connection when nothing has come for so long, while somebody was there to take it. */
-  async #limitSilence(run: CommandRun, limitMs: number): Promise<ResultSet[]> {
-    this.#lastReceivedMs = performance.now();
-    const timer = setInterval(() => {
-      if (this.#isHeldBack || performance.now() - this.#lastReceivedMs < limitMs) return;
-      const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
-      this.#fail(new ConvoyError('connection_lost', message));
-      this.#stream.destroy();
-    }, limitMs / 4);
+  async #resultsOrSilence(run: CommandRun, limitMs: number): Promise<ResultSet[]> {
+    const end = this.limitSilence(limitMs);
     try {
       return await run.results;
     } finally {
-      clearInterval(timer);
+      end();
     }
+  }
+
+  /**
+   * From now on drops the connection when nothing has come for so long, while somebody was there to take it: for a server
+   * that promises signs of life.
+   *
+   * @returns ends it
+   */
+  limitSilence(limitMs: number): () => void {
+    this.#lastReceivedMs = performance.now();
+    const isSilent = (): boolean => !this.#isHeldBack && performance.now() - this.#lastReceivedMs >= limitMs;
+    const lose = (): void => {
+      if (this.#closed || !isSilent()) return;
+      const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
+      this.#fail(new ConvoyError('connection_lost', message));
+      this.#stream.destroy();
+    };
+    // what came while this process was stopped is read first
+    const timer = setInterval(() => (isSilent() ? setImmediate(lose) : undefined), limitMs / 4);
+    return () => clearInterval(timer);
   }
 
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
