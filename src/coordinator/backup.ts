@@ -66,6 +66,11 @@ export async function backup(
   return await run.complete(signal);
 }
 
+/** pg_backup_stop on a standby closes no segment, and waits for the archive only where the standby itself archives. */
+const ARCHIVED_BY_PRIMARY =
+  'the last WAL that a backup of a standby needs is archived when the primary has switched to another segment: ' +
+  'on a quiet one, run SELECT pg_switch_wal() there';
+
 class BackupRun {
   readonly #options: BackupOptions;
   readonly #events: BackupEvents;
@@ -224,6 +229,7 @@ class BackupRun {
     const { source } = this.#opened;
     const includeWal = this.#options.wal === 'fetch';
     this.#events.detail('waiting for the server to finish the base backup');
+    if (started.fromStandby && this.#options.wal === 'none') this.#events.notice(ARCHIVED_BY_PRIMARY);
     // a backup that brings its WAL along does not need the archive
     const stopped = await source
       .stop({ includeWal, waitForArchive: this.#options.wal === 'none' }, files)

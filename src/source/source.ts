@@ -23,6 +23,8 @@ export interface SourceTablespace {
 export interface StartedBackup {
   readonly startLsn: Lsn;
   readonly startTimeline: number;
+  /** The server is a standby: it writes no WAL of its own, and closes no segment. */
+  readonly fromStandby: boolean;
   readonly tablespaces: readonly SourceTablespace[];
 }
 

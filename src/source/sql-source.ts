@@ -110,7 +110,10 @@ export class SqlSource implements BackupSource {
       this.#tablespaces = await readTablespaces(this.#connection);
       const segment = { timeline, segmentNumber: segmentNumberOf(startLsn, this.server.walSegmentBytes) };
       if (includeWal) this.#watch.neededSegment = walSegmentName(segment, this.server.walSegmentBytes);
-      this.#started = { startLsn, startTimeline: timeline, tablespaces: this.#tablespaces.linked };
+      const [recovery] = await this.#connection.query('SELECT pg_catalog.pg_is_in_recovery()');
+      const fromStandby = recovery?.[0] === 't';
+      const { linked: tablespaces } = this.#tablespaces;
+      this.#started = { startLsn, startTimeline: timeline, fromStandby, tablespaces };
       return this.#started;
     });
   }

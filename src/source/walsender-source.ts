@@ -114,9 +114,11 @@ export class WalsenderSource implements BackupSource {
     const start = decodePosition(onlyRow(position));
     this.#tablespaces = checkHeader((tablespaces?.rows ?? []).map(decodeTablespace));
     const backupLabel = decodeLabel(onlyRow(labels)).label;
-    checkBackupLabel(backupLabel, start);
+    const { backupFrom } = checkBackupLabel(backupLabel, start);
+    const fromStandby = backupFrom === 'standby';
     this.#started = { startLsn: start.lsn, backupLabel };
-    return { startLsn: start.lsn, startTimeline: start.timeline, tablespaces: this.#tablespaces };
+    const { lsn: startLsn, timeline: startTimeline } = start;
+    return { startLsn, startTimeline, fromStandby, tablespaces: this.#tablespaces };
   }
 
   async list(): Promise<FileList> {
