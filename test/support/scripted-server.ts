@@ -95,6 +95,9 @@ export function welcome(parameters: Readonly<Record<string, string>> = { server_
   ]);
 }
 
+/** CANCEL_REQUEST_CODE of src/include/libpq/pqcomm.h: not a session's first message, but a connection's only one. */
+const CANCEL_REQUEST_CODE = 80_877_102;
+
 export interface Script {
   /** What follows a startup message; `welcome()` where absent. */
   readonly startup?: (session: ScriptedSession) => Promise<void> | void;
@@ -202,6 +205,11 @@ export class ScriptedServer {
         if (received.length < bytes) return;
         const whole = received.subarray(0, bytes);
         received = received.subarray(bytes);
+        if (!hasStarted && whole.readUInt32BE(4) === CANCEL_REQUEST_CODE) {
+          this.sessions.splice(this.sessions.indexOf(session), 1);
+          socket.end();
+          return;
+        }
         const query = hasStarted ? whole : undefined;
         turn = turn.then(() => this.#react(query, session));
         hasStarted = true;
