@@ -17,6 +17,8 @@ export interface BenchCase {
   readonly arguments: readonly string[];
   /** Name of the case that it is measured against. */
   readonly against?: string;
+  /** Left out unless it is named. */
+  readonly onlyWhenNamed?: boolean;
 }
 
 const BASELINE = 'pg_basebackup';
@@ -24,8 +26,37 @@ const DISCARDED_BASELINE = 'pg_basebackup, discarded';
 const VERIFY_BASELINE = 'pg_verifybackup';
 const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
 
+/** Each at its default level, which is the same in both programs. */
+const ARCHIVE_METHODS = ['none', 'gzip', 'lz4', 'zstd'] as const;
+
 const KEPT = ['-X', 'fetch', '-c', 'fast', '-N'];
 const DISCARDED = ['-t', 'blackhole', '-X', 'none', '-c', 'fast', '-N'];
+
+/** Tar archives, compressed on the client by this method. */
+function archiveCases(method: (typeof ARCHIVE_METHODS)[number]): BenchCase[] {
+  const baseline = `pg_basebackup, tar, ${method}`;
+  const format = ['-Ft', '-Z', method];
+  const common = { keeps: true, onlyWhenNamed: true } as const;
+  const ours = (name: string, source: string, through: BenchCase['through']): BenchCase => ({
+    ...common,
+    name: `${name}, tar, ${method}, -j 2`,
+    program: 'pgconvoy',
+    through,
+    arguments: [`--source=${source}`, ...KEPT, ...format, '-j', '2'],
+    against: baseline,
+  });
+  return [
+    {
+      ...common,
+      name: baseline,
+      program: 'pg_basebackup',
+      through: 'server',
+      arguments: [...format, '-X', 'fetch', '-c', 'fast', '--no-sync'],
+    },
+    ours('sql', 'sql', 'server'),
+    ours('serve', 'walsender', 'serve'),
+  ];
+}
 
 export const CASES: readonly BenchCase[] = [
   {
@@ -79,10 +110,12 @@ export const CASES: readonly BenchCase[] = [
     ...verifyCase(`verify, -j ${jobs}`, 'verify', ['-j', String(jobs)]),
     against: VERIFY_BASELINE,
   })),
+  ...ARCHIVE_METHODS.flatMap(archiveCases),
   {
     name: LINK_BASELINE,
     program: 'pgconvoy',
     through: 'link',
+    onlyWhenNamed: true,
     keeps: false,
     arguments: ['--source=sql', ...DISCARDED, '-j', '1'],
   },
@@ -90,6 +123,7 @@ export const CASES: readonly BenchCase[] = [
     name: 'sql over a link of 50 MB/s, -j 8',
     program: 'pgconvoy',
     through: 'link',
+    onlyWhenNamed: true,
     keeps: false,
     arguments: ['--source=sql', ...DISCARDED, '-j', '8'],
     against: LINK_BASELINE,
@@ -105,11 +139,11 @@ export function isOfFinishedBackup({ program }: BenchCase): boolean {
   return program === 'pg_verifybackup' || program === 'verify';
 }
 
-/** The cases whose name holds one of the texts, and what they are measured against; all but the link without a text. */
+/** The cases whose name holds one of the texts, and what they are measured against; without a text all that need not be named. */
 export function selectCases(texts: readonly string[]): readonly BenchCase[] {
   const wanted =
     texts.length === 0
-      ? CASES.filter((one) => one.through !== 'link')
+      ? CASES.filter((one) => one.onlyWhenNamed !== true)
       : CASES.filter((one) => texts.some((text) => one.name.includes(text)));
   const names = new Set(wanted.flatMap((one) => [one.name, one.against ?? one.name]));
   return CASES.filter((one) => names.has(one.name));

@@ -26,7 +26,7 @@ const USAGE = `usage: npm run bench -- [--size-gb N] [--files N] [--rounds N] [-
   --size-gb N    size of the cluster (default: 2)
   --files N      small files beside the tables (default: 0)
   --rounds N     runs of every case (default: 5)
-  --cases TEXT   only the cases whose name holds TEXT, and what they are measured against (default: all but the link)
+  --cases TEXT   only the cases whose name holds TEXT, and what they are measured against (default: all but archives and the link)
   --profile DIR  have node write CPU profiles of serve and backup to DIR; times mean little then
   TMPDIR         says where the cluster and the backups are
 `;
@@ -175,8 +175,21 @@ function rotate<Item>(items: readonly Item[], by: number): Item[] {
   return [...items.slice(at), ...items.slice(0, at)];
 }
 
+/** Archives are unpacked by GNU tar before. */
 async function verify(target: string): Promise<void> {
-  await promisify(execFile)(requiredTool('pg_verifybackup'), [target]);
+  const archive = (await fs.readdir(target)).find((name) => name.startsWith('base.tar'));
+  if (archive === undefined) {
+    await promisify(execFile)(requiredTool('pg_verifybackup'), [target]);
+    return;
+  }
+  const unpacked = `${target}.unpacked`;
+  await fs.mkdir(unpacked);
+  // not every tar knows lz4 by its name
+  const program = archive.endsWith('.lz4') ? '--use-compress-program=lz4' : '--auto-compress';
+  await promisify(execFile)('tar', [program, '-x', '-f', path.join(target, archive), '-C', unpacked]);
+  await fs.copyFile(path.join(target, 'backup_manifest'), path.join(unpacked, 'backup_manifest'));
+  await promisify(execFile)(requiredTool('pg_verifybackup'), [unpacked]);
+  await fs.rm(unpacked, { recursive: true });
 }
 
 async function main(options: BenchOptions): Promise<void> {
