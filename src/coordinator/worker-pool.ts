@@ -18,6 +18,7 @@ import type {
   WorkerStart,
   WorkerTask,
 } from '../copy/messages.js';
+import { threadsStarted } from '../thread-start.js';
 import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
@@ -49,6 +50,7 @@ export class WorkerPool {
   readonly #maxRetries: number;
   /** Calls that the threads have not answered yet. */
   readonly #running = new Set<Promise<WorkerAnswer>>();
+  readonly #started: () => Promise<void>;
   #stopping: Promise<void> | undefined;
 
   /**
@@ -73,6 +75,7 @@ export class WorkerPool {
       atomics: 'disabled',
       workerData: { cancelChannel } satisfies WorkerStart,
     });
+    this.#started = threadsStarted(this.#pool, jobs);
     // a thread that broke while it had nothing to do; and, once stopped, an answer that came too late
     this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
   }
@@ -105,6 +108,7 @@ export class WorkerPool {
     const settled = Promise.allSettled(this.#running);
     await Promise.race([settled, delay(CANCEL_LIMIT_MS, undefined, { ref: false })]);
     this.#cancelChannel.close();
+    await this.#started();
     await this.#pool.destroy();
   }
 

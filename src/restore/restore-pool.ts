@@ -6,6 +6,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
+import { threadsStarted } from '../thread-start.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import type { RestoreOutcome, RestoreTask } from './messages.js';
 
@@ -22,6 +23,7 @@ export class RestorePool {
   readonly #stopped = new AbortController();
   /** Calls that the threads have not answered yet. */
   readonly #running = new Set<Promise<RestoreOutcome>>();
+  readonly #started: () => Promise<void>;
   #stopping: Promise<void> | undefined;
 
   constructor(jobs: number) {
@@ -35,6 +37,7 @@ export class RestorePool {
       maxThreads: jobs,
       atomics: 'disabled',
     });
+    this.#started = threadsStarted(this.#pool, jobs);
     this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
   }
 
@@ -64,6 +67,7 @@ export class RestorePool {
     Atomics.store(new Int32Array(this.cancelled), 0, 1);
     const settled = Promise.allSettled(this.#running);
     await Promise.race([settled, delay(CANCEL_LIMIT_MS, undefined, { ref: false })]);
+    await this.#started();
     await this.#pool.destroy();
   }
 

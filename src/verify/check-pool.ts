@@ -5,6 +5,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import { ConvoyError } from '../errors.js';
+import { threadsStarted } from '../thread-start.js';
 import type { CheckOutcome, CheckTask } from './check-messages.js';
 import { CheckWorker } from './check-worker.js';
 
@@ -21,6 +22,7 @@ type Runner = (task: CheckTask) => Promise<CheckOutcome>;
 
 export class CheckPool implements AsyncDisposable {
   readonly #pool: Piscina<CheckTask, CheckOutcome> | undefined;
+  readonly #started: (() => Promise<void>) | undefined;
   readonly #waiting: Waiting[] = [];
   readonly #idle: Runner[] = [];
   #next = 0;
@@ -31,6 +33,7 @@ export class CheckPool implements AsyncDisposable {
     if (jobs > 1) {
       const pool = startThreads(jobs - 1);
       this.#pool = pool;
+      this.#started = threadsStarted(pool, jobs - 1);
       const run = (task: CheckTask): Promise<CheckOutcome> => pool.run(task);
       for (let slot = 0; slot < (jobs - 1) * TASKS_PER_THREAD; slot += 1) this.#idle.push(run);
     }
@@ -53,10 +56,11 @@ export class CheckPool implements AsyncDisposable {
     return outcome as Extract<CheckOutcome, { kind: Kind | 'unreadable' }>;
   }
 
-  /** Ends the threads at once: they only read. What waits is not done any more. */
+  /** Ends the threads as soon as they have started: they only read. What waits is not done any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#idle.length = 0;
     this.#next = this.#waiting.length;
+    await this.#started?.();
     await this.#pool?.destroy();
   }
 
