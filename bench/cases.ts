@@ -22,6 +22,7 @@ export interface BenchCase {
 }
 
 const BASELINE = 'pg_basebackup';
+const SYNCED_BASELINE = 'pg_basebackup, synced';
 const DISCARDED_BASELINE = 'pg_basebackup, discarded';
 const VERIFY_BASELINE = 'pg_verifybackup';
 const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
@@ -29,7 +30,8 @@ const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
 /** Each at its default level, which is the same in both programs. */
 const ARCHIVE_METHODS = ['none', 'gzip', 'lz4', 'zstd'] as const;
 
-const KEPT = ['-X', 'fetch', '-c', 'fast', '-N'];
+const SYNCED = ['-X', 'fetch', '-c', 'fast'];
+const KEPT = [...SYNCED, '-N'];
 const DISCARDED = ['-t', 'blackhole', '-X', 'none', '-c', 'fast', '-N'];
 
 /** Tar archives, compressed on the client by this method. */
@@ -82,6 +84,29 @@ export const CASES: readonly BenchCase[] = [
     arguments: ['--source=sql', ...KEPT, '-j', String(jobs)],
     against: BASELINE,
   })),
+  {
+    name: SYNCED_BASELINE,
+    program: 'pg_basebackup',
+    through: 'server',
+    keeps: true,
+    arguments: ['-Fp', ...SYNCED],
+  },
+  {
+    name: 'serve, synced, -j 2',
+    program: 'pgconvoy',
+    through: 'serve',
+    keeps: true,
+    arguments: ['--source=walsender', ...SYNCED, '-j', '2'],
+    against: SYNCED_BASELINE,
+  },
+  {
+    name: 'sql, synced, -j 2',
+    program: 'pgconvoy',
+    through: 'server',
+    keeps: true,
+    arguments: ['--source=sql', ...SYNCED, '-j', '2'],
+    against: SYNCED_BASELINE,
+  },
   {
     name: DISCARDED_BASELINE,
     program: 'pg_basebackup',

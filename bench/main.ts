@@ -16,6 +16,7 @@ import { openSql } from '../src/demo/server-sql.js';
 import { missingTool, tool } from '../test/support/tools.js';
 import { startBenchServer } from './bench-cluster.js';
 import { isOfFinishedBackup, selectCases, type BenchCase } from './cases.js';
+import { waitUntilIdle } from './idle-machine.js';
 import { LimitedLink } from './limited-link.js';
 import { describeEnvironment } from './environment.js';
 import { runMeasured, type Command } from './measured-run.js';
@@ -126,6 +127,7 @@ class Bench {
     }
     // what is left to be written is not the next run's
     await promisify(execFile)('sync');
+    await waitUntilIdle();
   }
 
   /** The backup that is verified. */
