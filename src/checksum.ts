@@ -3,7 +3,7 @@
  * Names and the byte order of the CRC: PostgreSQL's src/common/checksum_helper.c.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { crc32c } from '@node-rs/crc32';
+import { bulkCrc32c } from './bulk-crc32c.js';
 import { assertNever } from './assert-never.js';
 
 export const CHECKSUM_ALGORITHMS = ['NONE', 'CRC32C', 'SHA224', 'SHA256', 'SHA384', 'SHA512'] as const;
@@ -25,7 +25,7 @@ class Crc32cChecksum implements FileChecksum {
   #value = 0;
 
   update(chunk: Uint8Array): void {
-    this.#value = crc32c(chunk, this.#value);
+    this.#value = bulkCrc32c(chunk, this.#value);
   }
 
   digest(): string {
