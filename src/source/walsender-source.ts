@@ -36,6 +36,7 @@ import { identifyWalsender, type ServerIdentity } from './server-identity.js';
 import { StopMembers } from './stop-members.js';
 import { walGone } from './wal-gone.js';
 import { WalsenderReader } from './walsender-reader.js';
+import { holdWalOfSession } from './walsender-slot.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
@@ -103,6 +104,7 @@ export class WalsenderSource implements BackupSource {
     this.#needsWal = includeWal;
     this.#wasInRecovery = this.#connection.parameters.get('in_hot_standby');
     if (this.#isServe) this.#endSilenceLimit = this.#connection.limitSilence(SILENCE_LIMIT_MS);
+    if (includeWal) await holdWalOfSession(this.#connection);
     const command = formatReplicationCommand({
       kind: 'start_backup',
       label,

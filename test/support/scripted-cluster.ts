@@ -9,6 +9,7 @@ import { crc32c } from '@node-rs/crc32';
 import { pack, type Header } from 'tar-stream';
 import {
   COMPLETE,
+  errorMessage,
   COPY_DONE,
   COPY_OUT,
   copyData,
@@ -103,6 +104,12 @@ export class ScriptedCluster {
     }
     if (command === 'SHOW wal_segment_size') return Buffer.concat([resultSet([['1MB']]), end]);
     if (command === 'SHOW data_directory_mode') return Buffer.concat([resultSet([['0700']]), end]);
+    if (command.startsWith('SHOW ')) {
+      return Buffer.concat([errorMessage('42704', 'unrecognized configuration parameter'), READY]);
+    }
+    if (command.startsWith('CREATE_REPLICATION_SLOT')) {
+      return Buffer.concat([resultSet([['slot', START_LSN, null, null]]), end]);
+    }
     if (command.startsWith('START_BACKUP')) return Buffer.concat([...this.#start(), end]);
     if (command === 'SEND_BACKUP_FILELIST') return Buffer.concat([...this.lists(), COMPLETE, end]);
     if (command.startsWith('SEND_BACKUP_FILES (')) {

@@ -95,8 +95,8 @@ export function welcome(parameters: Readonly<Record<string, string>> = { server_
   ]);
 }
 
-/** CANCEL_REQUEST_CODE of src/include/libpq/pqcomm.h: not a session's first message, but a connection's only one. */
-const CANCEL_REQUEST_CODE = 80_877_102;
+/** CANCEL_REQUEST of src/include/libpq/pqcomm.h: not a session's first message, but a connection's only one. */
+const CANCEL_REQUEST = 80_877_102;
 
 export interface Script {
   /** What follows a startup message; `welcome()` where absent. */
@@ -192,8 +192,7 @@ export class ScriptedServer {
   }
 
   #serve(socket: Socket): void {
-    const session = new ScriptedSession(socket, this.sessions.length);
-    this.sessions.push(session);
+    let session: ScriptedSession | undefined;
     let received: Buffer = Buffer.alloc(0);
     let hasStarted = false;
     let turn = Promise.resolve();
@@ -205,16 +204,23 @@ export class ScriptedServer {
         if (received.length < bytes) return;
         const whole = received.subarray(0, bytes);
         received = received.subarray(bytes);
-        if (!hasStarted && whole.readUInt32BE(4) === CANCEL_REQUEST_CODE) {
-          this.sessions.splice(this.sessions.indexOf(session), 1);
+        if (!hasStarted && whole.length >= 8 && whole.readUInt32BE(4) === CANCEL_REQUEST) {
+          // no session: a server takes it and closes
           socket.end();
           return;
         }
         const query = hasStarted ? whole : undefined;
-        turn = turn.then(() => this.#react(query, session));
+        const current = (session ??= this.#beginSession(socket));
+        turn = turn.then(() => this.#react(query, current));
         hasStarted = true;
       }
     });
+  }
+
+  #beginSession(socket: Socket): ScriptedSession {
+    const session = new ScriptedSession(socket, this.sessions.length);
+    this.sessions.push(session);
+    return session;
   }
 
   async #react(whole: Buffer | undefined, session: ScriptedSession): Promise<void> {
