@@ -4,8 +4,11 @@
  */
 export interface BenchCase {
   readonly name: string;
-  /** Takes a backup; or verifies one that was taken beforehand: `verify` is `pgconvoy verify`. */
-  readonly program: 'pg_basebackup' | 'pgconvoy' | 'pg_verifybackup' | 'verify';
+  /**
+   * Takes a backup; or verifies one that was taken beforehand, `verify` being `pgconvoy verify`; or restores one in tar
+   * format, `restore` being `pgconvoy restore`, and `tar -x` GNU tar with pg_verifybackup after it.
+   */
+  readonly program: 'pg_basebackup' | 'pgconvoy' | 'pg_verifybackup' | 'verify' | 'tar -x' | 'restore';
   /**
    * Which port it connects to: the stock server's, that of `pgconvoy serve` beside it, or that of a proxy which limits every
    * connection to the server to 50 MB/s.
@@ -25,6 +28,7 @@ const BASELINE = 'pg_basebackup';
 const SYNCED_BASELINE = 'pg_basebackup, synced';
 const DISCARDED_BASELINE = 'pg_basebackup, discarded';
 const VERIFY_BASELINE = 'pg_verifybackup';
+const RESTORE_BASELINE = 'tar -x, pg_verifybackup';
 const LINK_BASELINE = 'sql over a link of 50 MB/s, -j 1';
 
 /** Each at its default level, which is the same in both programs. */
@@ -135,6 +139,15 @@ export const CASES: readonly BenchCase[] = [
     ...verifyCase(`verify, -j ${jobs}`, 'verify', ['-j', String(jobs)]),
     against: VERIFY_BASELINE,
   })),
+  { name: RESTORE_BASELINE, program: 'tar -x', through: 'server', keeps: true, arguments: [] },
+  ...[1, 2].map((jobs): BenchCase => ({
+    name: `restore of a tar, -j ${jobs}`,
+    program: 'restore',
+    through: 'server',
+    keeps: true,
+    arguments: ['-N', '-j', String(jobs)],
+    against: RESTORE_BASELINE,
+  })),
   ...ARCHIVE_METHODS.flatMap(archiveCases),
   {
     name: LINK_BASELINE,
@@ -162,6 +175,11 @@ function verifyCase(name: string, program: 'pg_verifybackup' | 'verify', args: r
 /** Whether it needs a backup that was taken beforehand. */
 export function isOfFinishedBackup({ program }: BenchCase): boolean {
   return program === 'pg_verifybackup' || program === 'verify';
+}
+
+/** Whether it needs a backup in tar format that was taken beforehand. */
+export function isOfFinishedTar({ program }: BenchCase): boolean {
+  return program === 'tar -x' || program === 'restore';
 }
 
 /** The cases whose name holds one of the texts, and what they are measured against; without a text all that need not be named. */

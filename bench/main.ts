@@ -15,7 +15,7 @@ import { serverAccount, temporaryDirectory } from '../src/demo/server-account.js
 import { openSql } from '../src/demo/server-sql.js';
 import { missingTool, tool } from '../test/support/tools.js';
 import { startBenchServer } from './bench-cluster.js';
-import { isOfFinishedBackup, selectCases, type BenchCase } from './cases.js';
+import { isOfFinishedBackup, isOfFinishedTar, selectCases, type BenchCase } from './cases.js';
 import { waitUntilIdle } from './idle-machine.js';
 import { LimitedLink } from './limited-link.js';
 import { describeEnvironment } from './environment.js';
@@ -130,13 +130,14 @@ class Bench {
     await waitUntilIdle();
   }
 
-  /** The backup that is verified. */
-  async takeFinishedBackup(): Promise<void> {
+  /** The backup that is verified (`p`), or restored (`t`). */
+  async takeFinishedBackup(format: 'p' | 't'): Promise<void> {
     const { host, port, user } = this.#server;
-    const args = ['-D', this.#finished, '-h', host, '-p', String(port), '-U', user];
+    const target = format === 'p' ? this.#finished : this.#finishedTar;
+    const args = ['-D', target, '-h', host, '-p', String(port), '-U', user];
     await promisify(execFile)(
       requiredTool('pg_basebackup'),
-      [...args, '-Fp', '-X', 'fetch', '-c', 'fast', '--no-sync'],
+      [...args, `-F${format}`, '-X', 'fetch', '-c', 'fast', '--no-sync'],
       { env: passwordEnvironment(this.#server) },
     );
   }
@@ -145,8 +146,13 @@ class Bench {
     return `${this.#target}.finished`;
   }
 
+  get #finishedTar(): string {
+    return `${this.#target}.finished-tar`;
+  }
+
   #command(one: BenchCase): Command {
     if (isOfFinishedBackup(one)) return this.#verification(one);
+    if (isOfFinishedTar(one)) return this.#restore(one);
     const { host, port } = { server: this.#server, serve: this.#serve, link: this.#link }[one.through];
     const connection = ['-h', host, '-p', String(port), '-U', this.#server.user];
     const target = one.keeps ? ['-D', this.#target] : [];
@@ -169,6 +175,18 @@ class Bench {
       args: [...this.#options.nodeArguments, PROGRAM_FILE, 'verify', ...args],
       env,
     };
+  }
+
+  #restore(one: BenchCase): Command {
+    const { env } = process;
+    if (one.program === 'tar -x') {
+      const script =
+        'mkdir "$1" && tar -xf "$2/base.tar" -C "$1" && cp "$2/backup_manifest" "$1" && "$0" -q "$1"';
+      const tools = [requiredTool('pg_verifybackup'), this.#target, this.#finishedTar];
+      return { file: '/bin/sh', args: ['-c', script, ...tools], env };
+    }
+    const args = ['restore', this.#finishedTar, '-D', this.#target, ...one.arguments];
+    return { file: process.execPath, args: [...this.#options.nodeArguments, PROGRAM_FILE, ...args], env };
   }
 }
 
@@ -207,7 +225,8 @@ async function main(options: BenchOptions): Promise<void> {
     await using serve = await ServeProcess.start(server, { nodeArguments });
     await using link = await LimitedLink.open(server, LINK_BYTES_PER_SECOND);
     const bench = new Bench(options, { server, serve, link }, path.join(directory, 'backup'));
-    if (cases.some(isOfFinishedBackup)) await bench.takeFinishedBackup();
+    if (cases.some(isOfFinishedBackup)) await bench.takeFinishedBackup('p');
+    if (cases.some(isOfFinishedTar)) await bench.takeFinishedBackup('t');
     for (const one of cases) {
       const { client } = await bench.run(one, verify);
       const verdict = one.keeps ? ', pg_verifybackup found it good' : '';
