@@ -102,7 +102,9 @@ export async function startRestored(t: TestContext, options: RestoredOptions): P
     undefined,
     'the restored server would use a tablespace directory of the running origin',
   );
-  for (const directory of [dir, ...links, ...tablespaces]) await openParents(directory);
+  // PostgreSQL insists on who may enter its own directory, which an in-place tablespace lies in
+  const outside = links.filter((link) => !link.startsWith(`${dir}/`));
+  for (const directory of [dir, ...outside, ...tablespaces]) await openParents(directory);
   const server = await EmbeddedServer.adopt({
     binaries,
     dataDirectory: dir,
