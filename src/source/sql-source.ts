@@ -44,7 +44,6 @@ export class SqlSource implements BackupSource {
   readonly #statsTempDirectory: string | undefined;
   #tablespaces: ClusterTablespaces = { linked: [], inPlace: new Set() };
   #started: StartedBackup | undefined;
-  #isDestroyed = false;
 
   /** @throws ConvoyError `connection_failed`, `server_unsupported`; `server_error` where a function may not be executed */
   static async open(
@@ -157,8 +156,6 @@ export class SqlSource implements BackupSource {
 
   destroy(): void {
     this.#connection.abandon();
-    if (this.#isDestroyed) return;
-    this.#isDestroyed = true;
     this.#watch.abandon();
   }
 

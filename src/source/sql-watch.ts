@@ -15,8 +15,9 @@ import { walGone } from './wal-gone.js';
 
 /** With the time between two questions: a loss is noticed within 10 s. */
 const ANSWER_LIMIT_MS = 7500;
-/** How long the server may take to hear that a backup is given up. */
-const ABANDON_LIMIT_MS = 1000;
+/** How long the server may take to hear that a backup is given up, on this session, and on a new one. */
+const ABANDON_LIMIT_MS = 500;
+const REOPEN_LIMIT_MS = 1000;
 
 /** SQLSTATEs that say that no slot can be had: no right to, none left, or WAL is not kept for replication. */
 const NO_SLOT_STATES: ReadonlySet<string> = new Set(['42501', '53400', '55000']);
@@ -48,11 +49,13 @@ export class SqlWatch {
   /** The server has ended the backup: only the WAL matters now. */
   isStopped = false;
   readonly #watched: WatchedSession;
-  readonly #open: () => Promise<ServerConnection>;
+  readonly #open: (signal: AbortSignal | undefined) => Promise<ServerConnection>;
+  readonly #signal: AbortSignal | undefined;
   readonly #rhythm: SessionWatch;
   #session: ServerConnection;
   #slot: string | undefined;
   #hasLostSlot = false;
+  #isAbandoned = false;
   #first: Sight | undefined;
   #last: Sight | undefined;
 
@@ -62,9 +65,11 @@ export class SqlWatch {
     identity: ServerIdentity,
     { applicationName, signal }: Pick<OpenOptions, 'applicationName' | 'signal'>,
   ): Promise<SqlWatch> {
-    const open = async (): Promise<ServerConnection> => {
-      const options = { applicationName: `${applicationName} watch`, signal };
-      const session = await openSqlSession(watched.reached, options);
+    const open = async (until: AbortSignal | undefined): Promise<ServerConnection> => {
+      const session = await openSqlSession(watched.reached, {
+        applicationName: `${applicationName} watch`,
+        signal: until,
+      });
       try {
         assertSameServer(identity, await identifyOverSql(session), session.server);
         return session;
@@ -73,16 +78,18 @@ export class SqlWatch {
         throw error;
       }
     };
-    return new SqlWatch(watched, open, await open());
+    return new SqlWatch(watched, open, signal, await open(signal));
   }
 
   private constructor(
     watched: WatchedSession,
-    open: () => Promise<ServerConnection>,
+    open: (signal: AbortSignal | undefined) => Promise<ServerConnection>,
+    signal: AbortSignal | undefined,
     session: ServerConnection,
   ) {
     this.#watched = watched;
     this.#open = open;
+    this.#signal = signal;
     this.#session = session;
     this.#rhythm = new SessionWatch({
       server: watched.server,
@@ -117,16 +124,22 @@ export class SqlWatch {
    * more, and then this one; in the background.
    */
   abandon(): void {
+    if (this.#isAbandoned) return;
+    this.#isAbandoned = true;
     this.#rhythm.stop();
     void this.#abandon();
   }
 
   async #abandon(): Promise<void> {
-    const ended = this.#session
-      .query('SELECT pg_catalog.pg_terminate_backend($1)', [this.#watched.processId])
-      .catch(() => {});
-    await Promise.race([ended, delay(ABANDON_LIMIT_MS)]);
-    this.#session.destroy();
+    const old = this.#session;
+    const processIds = [this.#watched.processId, old.processId];
+    const hasHeard = await terminate(old, processIds);
+    old.destroy();
+    if (hasHeard) return;
+    const fresh = await this.#open(AbortSignal.timeout(REOPEN_LIMIT_MS)).catch(() => undefined);
+    if (fresh === undefined) return;
+    await terminate(fresh, processIds);
+    fresh.destroy();
   }
 
   async #ask(): Promise<ConvoyError | undefined> {
@@ -158,9 +171,9 @@ export class SqlWatch {
       return await this.#lookOnce();
     } catch (error) {
       const loss = asConvoyError(error, 'connection_lost');
-      if (loss.code !== 'connection_lost') throw loss;
+      if (loss.code !== 'connection_lost' || this.#isAbandoned) throw loss;
       this.#session.destroy();
-      this.#session = await this.#open().catch(() => {
+      this.#session = await this.#open(this.#signal).catch(() => {
         throw loss;
       });
       if (this.#slot !== undefined) {
@@ -186,6 +199,20 @@ export class SqlWatch {
       lastReceivedMs: this.#watched.lastReceivedMs,
     };
   }
+}
+
+/** @returns true where the server has heard of it in time; the last of the processes may be the session's own */
+async function terminate(session: ServerConnection, processIds: readonly number[]): Promise<boolean> {
+  const ended = session
+    .query('SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.unnest($1::int[]) AS pid', [
+      `{${processIds.join()}}`,
+    ])
+    // its own end is the last thing that it hears of
+    .then(
+      () => true,
+      (error: unknown) => asConvoyError(error, 'connection_lost').sqlState !== undefined,
+    );
+  return await Promise.race([ended, delay(ABANDON_LIMIT_MS, false)]);
 }
 
 function whyServerFails(first: Sight, now: Sight): ConvoyError | undefined {
