@@ -98,7 +98,17 @@ async function proveBackup(
   assert.match(label, /^BACKUP FROM: standby$/m);
   await verifyBackup(t, target, server.binaries.major);
   const restored = await startAlone(t, target, server);
-  await checkRestored(t, restored, { highestCommitted });
+  // every page and index, too, but once: they are the same in all versions
+  if (server.binaries.major === 15) {
+    await checkRestored(t, restored, { highestCommitted });
+    return;
+  }
+  const [ledger] = await sql<{ rows: number; highest: number }>(
+    restored,
+    'SELECT count(*)::int AS rows, max(id)::int AS highest FROM ledger',
+  );
+  assert.equal(ledger?.rows, ledger?.highest);
+  assert.ok((ledger?.rows ?? 0) >= highestCommitted);
 }
 
 /** Each source takes over what the other one does in the next version. */
@@ -131,7 +141,7 @@ for (const [major, one, other] of SCENARIOS) {
     await proveBackup(t, standby, target, said, workload);
 
     const copy = await newTarget(t);
-    await takeBackupOf(t, standby, other, copy);
+    await takeBackupOf(t, standby, other, copy, ['-X', 'stream']);
     await verifyBackup(t, copy, major);
     const next = await startStandby(t, copy, standby);
     await workload.stop();
