@@ -8,13 +8,29 @@ import { ConvoyError } from '../errors.js';
 import { READ_SILENCE_MS } from '../limits.js';
 import type { ServerConnection } from '../wire/connection.js';
 
-/** Where no slot can be had, the server keeps as much as it is set to: that is said, and the backup goes on. */
-export async function holdWalOfSession(connection: ServerConnection): Promise<void> {
+/** SQLSTATE admin_shutdown. */
+const ADMIN_SHUTDOWN = '57P01';
+
+/**
+ * Where no slot can be had, the server keeps as much as it is set to: that is said, and the backup goes on.
+ *
+ * @returns true where a slot holds it
+ */
+export async function holdWalOfSession(connection: ServerConnection): Promise<boolean> {
   const reason = await tryToHold(connection);
-  if (reason === undefined) return;
+  if (reason === undefined) return true;
   const message = `no slot holds the WAL of the backup: ${reason}`;
   const hint = 'raise max_replication_slots or wal_keep_size';
   connection.onNotice({ severity: 'NOTICE', message, hint });
+  return false;
+}
+
+/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command. */
+export function explainLoss(reason: ConvoyError): ConvoyError {
+  if (reason.sqlState !== ADMIN_SHUTDOWN || reason.hint !== undefined) return reason;
+  const hint =
+    'if nobody has ended the session, the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size on the server';
+  return new ConvoyError(reason.code, reason.message, { hint, sqlState: ADMIN_SHUTDOWN, cause: reason });
 }
 
 /** @returns why there is no slot */

@@ -36,7 +36,7 @@ import { identifyWalsender, type ServerIdentity } from './server-identity.js';
 import { StopMembers } from './stop-members.js';
 import { walGone } from './wal-gone.js';
 import { WalsenderReader } from './walsender-reader.js';
-import { holdWalOfSession } from './walsender-slot.js';
+import { explainLoss, holdWalOfSession } from './walsender-slot.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
@@ -57,6 +57,7 @@ export class WalsenderSource implements BackupSource {
   #started: { readonly startLsn: Lsn; readonly backupLabel: string } | undefined;
   #tablespaces: readonly SourceTablespace[] = [];
   #needsWal = false;
+  #holdsWal = false;
   #wasInRecovery: string | undefined;
   #endSilenceLimit: () => void = () => {};
 
@@ -92,7 +93,9 @@ export class WalsenderSource implements BackupSource {
       answerLimitMs: ANSWER_LIMIT_MS,
       ask: () => this.#askForLoss(),
     });
-    this.lost = Promise.race([connection.lost, this.#watch.failed]);
+    this.lost = Promise.race([connection.lost, this.#watch.failed]).then((reason) =>
+      this.#holdsWal ? explainLoss(reason) : reason,
+    );
   }
 
   /** For the workers' connections. */
@@ -103,8 +106,8 @@ export class WalsenderSource implements BackupSource {
   async start({ label, fastCheckpoint, includeWal }: StartOptions): Promise<StartedBackup> {
     this.#needsWal = includeWal;
     this.#wasInRecovery = this.#connection.parameters.get('in_hot_standby');
+    if (includeWal) this.#holdsWal = await holdWalOfSession(this.#connection);
     if (this.#isServe) this.#endSilenceLimit = this.#connection.limitSilence(SILENCE_LIMIT_MS);
-    if (includeWal) await holdWalOfSession(this.#connection);
     const command = formatReplicationCommand({
       kind: 'start_backup',
       label,

@@ -189,8 +189,24 @@ describe('WAL that is not kept', () => {
     await untilOutOfBackupMode(server);
   });
 
+  test('through serve, a slot that is invalidated ends the session, and is named as what may have done so', async (t) => {
+    const server = await stageFor(t, { max_slot_wal_keep_size: '16MB' });
+    const target = await newTarget(t);
+    const serve = await addressOf(t, server, 'walsender');
+    const running = startBackupAt(t, server, 'walsender', serve, target, ['-r', '1M']);
+    await untilCopying(running, target);
+    await churn(server);
+    await assertNoticed(
+      running,
+      target,
+      /^FATAL: +terminating connection due to administrator command$/,
+      /the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size/,
+    );
+    await untilOutOfBackupMode(server);
+  });
+
   test('through serve, a segment that is gone ends the backup during the copy', async (t) => {
-    const server = await stageFor(t, {});
+    const server = await stageFor(t, { max_replication_slots: '0' });
     const target = await newTarget(t);
     const serve = await addressOf(t, server, 'walsender');
     const running = startBackupAt(t, server, 'walsender', serve, target, ['-r', '1M']);
