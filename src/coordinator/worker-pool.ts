@@ -137,7 +137,11 @@ export class WorkerPool {
   }
 
   async #copy(settings: CopySettings, task: CopyTask, watcher: CopyWatcher): Promise<void> {
-    const message = { kind: 'copy', settings, task: { files: task.files, slot: task.slot } } as const;
+    const message = {
+      kind: 'copy',
+      settings,
+      task: { files: task.files, slot: task.slot, turn: task.turn },
+    } as const;
     for (let retry = 0; ; retry += 1) {
       const { outcome, work } = await this.#run(message, retry < this.#maxRetries);
       if (outcome.kind === 'copied') {

@@ -1,45 +1,26 @@
 /* What a worker does with one task: read its files, write them, say how it went. Called by workers/copy.ts. */
 import { asConvoyError, type ConvoyError } from '../errors.js';
-import type { ManifestFile } from '../manifest/manifest.js';
-import type { FileReader, FileReceiver, ReadOptions } from '../source/source.js';
-import type { CopiedPart, CopyOutcome, CopyTaskMessage } from './messages.js';
-import { PacedFileCopy, type CopyTools } from './paced-file.js';
+import type { FileReader, ReadOptions } from '../source/source.js';
+import type { CopyOutcome, CopyTaskMessage } from './messages.js';
+import type { CopyTools } from './paced-file.js';
+import { TaskCopy } from './task-copy.js';
 
 /** Never throws: what goes wrong is the outcome. */
 export async function copyTask(
-  { files, slot }: CopyTaskMessage,
+  task: CopyTaskMessage,
   reader: FileReader,
   options: ReadOptions,
   tools: CopyTools,
 ): Promise<CopyOutcome> {
-  const copy = new PacedFileCopy(tools);
-  const copied: ManifestFile[] = [];
-  const parts: CopiedPart[] = [];
-  const arrived = new Set<number>();
-  let offset: number | undefined;
-  const receiver: FileReceiver = {
-    begin(index, { size, mode, mtime }) {
-      arrived.add(index);
-      const file = files[index];
-      offset = file?.range?.offset;
-      const wholeSize = offset === undefined ? size : file?.size;
-      copy.begin({ path: file?.target ?? '', size, mode, mtime, offset, wholeSize, slot: slot + index });
-    },
-    data: (chunk) => copy.data(chunk),
-    end() {
-      if (offset === undefined) copied.push(copy.end());
-      else parts.push({ ...copy.end(), offset });
-    },
-  };
+  const copy = new TaskCopy(task, tools);
   try {
-    const { hasBadPages, badPageCount, warnings } = await reader.read(files, options, receiver);
-    const stretches = await tools.target.commit();
-    const vanished = files.filter((_file, index) => !arrived.has(index)).map((file) => file.target);
+    const { hasBadPages, badPageCount, warnings } = await reader.read(task.files, options, copy);
+    const stretches = await copy.commit();
+    const { files, parts, vanished } = copy;
     const pages = badPageCount === undefined ? { hasBadPages } : { hasBadPages, badPageCount };
-    return { kind: 'copied', files: copied, parts, vanished, stretches, ...pages, warnings };
+    return { kind: 'copied', files, parts, vanished, stretches, ...pages, warnings };
   } catch (error) {
-    copy.abandon();
-    const isTakenBack = await tools.target.rollback();
+    const isTakenBack = await copy.rollback();
     const failure = asConvoyError(error, 'worker_failed');
     if (!mayBeTriedAgain(failure)) return { kind: 'failed', error: failure.toPlain() };
     if (isTakenBack) return { kind: 'connection_lost', error: failure.toPlain() };

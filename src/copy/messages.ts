@@ -76,4 +76,5 @@ export interface CopyTaskMessage {
   readonly files: readonly FileToRead[];
   /** As in CopyTask. */
   readonly slot: number;
+  readonly turn?: number | undefined;
 }

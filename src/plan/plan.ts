@@ -32,6 +32,10 @@ export interface CopyTask {
   readonly files: readonly PlannedFile[];
   /** Number of its first file; the others count on. Tasks that share a file share its number. */
   readonly slot: number;
+  /**
+   * For parts of files, where the target takes them one after the other only: when it is this one's turn, counted from 0.
+   */
+  readonly turn?: number;
   /** Sum of the listed sizes. */
   readonly bytes: number;
 }
@@ -41,12 +45,14 @@ export interface PlanLimits {
   readonly maxTaskFiles: number;
   /** Files larger than a task are cut into ranges; the source can read them and the checksum be put together. */
   readonly splitFiles: boolean;
+  /** The parts of a file follow each other, and have turns. */
+  readonly inTurn: boolean;
 }
 
 export const MAX_TASK_FILES = 1000;
 const MAX_TASK_BYTES = 256 * 1024 * 1024;
-/** About what a target holds in memory. */
-const MAX_HELD_TASK_BYTES = 8 * 1024 * 1024;
+/** What a target holds in memory (MAX_HELD_BYTES), with room for what does not compress. */
+const MAX_HELD_TASK_BYTES = 7 * 1024 * 1024;
 const MIN_TASK_BYTES = 4 * 1024 * 1024;
 /** Tasks a worker should get at least, so that all end at about the same time. */
 const TASKS_PER_WORKER = 16;
@@ -56,7 +62,7 @@ export const RANGE_UNIT_BYTES = 1024 * 1024;
 /**
  * Limits that share `totalBytes` well over `jobs` workers.
  *
- * @param isHeld the target keeps what a task writes until it is complete: tasks are small, and files stay whole
+ * @param isHeld the target keeps what a task writes until it is complete: tasks are small, and parts of files have turns
  */
 export function planLimits(
   totalBytes: number,
@@ -68,7 +74,8 @@ export function planLimits(
   return {
     maxTaskBytes: Math.min(mostBytes, Math.max(MIN_TASK_BYTES, share)),
     maxTaskFiles: MAX_TASK_FILES,
-    splitFiles: splitFiles && !isHeld,
+    splitFiles,
+    inTurn: isHeld,
   };
 }
 
@@ -79,7 +86,8 @@ export function slotCount(tasks: readonly CopyTask[]): number {
 
 /**
  * Tasks, largest first. Files of one task lie together in the list, which is directory order. Parts of several large files
- * alternate: workers that write to one file at the same time wait for each other in the kernel.
+ * alternate, since workers that write to one file at the same time wait for each other in the kernel; where they have turns,
+ * they follow each other.
  */
 export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): CopyTask[] {
   const groups: PlannedFile[][] = [];
@@ -101,17 +109,37 @@ export function planTasks(files: readonly PlannedFile[], limits: PlanLimits): Co
       group.bytes += file.size;
     }
   }
+  return limits.inTurn ? inTurn(numbered(groups)) : alternating(numbered(groups));
+}
+
+type NumberedTask = Omit<CopyTask, 'id'>;
+
+function numbered(groups: readonly (readonly PlannedFile[])[]): NumberedTask[] {
   let next = 0;
-  return groups
-    .map((group) => {
-      // the parts of a file come one after the other
-      const isLaterPart = (group[0]?.range?.offset ?? 0) > 0;
-      const slot = isLaterPart ? next - 1 : next;
-      next = slot + group.length;
-      return { files: group, slot, bytes: group.reduce((sum, file) => sum + plannedBytes(file), 0) };
-    })
+  return groups.map((files) => {
+    // the parts of a file come one after the other
+    const slot = startOf(files) > 0 ? next - 1 : next;
+    next = slot + files.length;
+    return { files, slot, bytes: files.reduce((sum, file) => sum + plannedBytes(file), 0) };
+  });
+}
+
+function alternating(tasks: readonly NumberedTask[]): CopyTask[] {
+  return tasks
     .toSorted((a, b) => b.bytes - a.bytes || startOf(a.files) - startOf(b.files))
-    .map((group, id) => ({ id, ...group }));
+    .map((task, id) => ({ id, ...task }));
+}
+
+function inTurn(tasks: readonly NumberedTask[]): CopyTask[] {
+  // a part counts as much as its file, which is more than any other task
+  const weight = ({ files: [first], bytes }: NumberedTask): number =>
+    first?.range === undefined ? bytes : first.size;
+  let turns = 0;
+  return tasks
+    .toSorted((a, b) => weight(b) - weight(a) || a.slot - b.slot || startOf(a.files) - startOf(b.files))
+    .map((task, id) =>
+      task.files[0]?.range === undefined ? { id, ...task } : { id, ...task, turn: turns++ },
+    );
 }
 
 function startOf([first]: readonly PlannedFile[]): number {

@@ -4,7 +4,7 @@
  * server's bytes alone, as in pg_basebackup's manifest.
  */
 import { ConvoyError } from '../errors.js';
-import type { ArchiveStretch, FileWriter, Target, TargetFile } from './target.js';
+import type { ArchiveStretch, FileWriter, Target, TargetFile, TurnOrder } from './target.js';
 
 export interface AddedText {
   /** Relative to the data directory. */
@@ -42,6 +42,10 @@ export class TargetWithAddedText implements Target {
       },
       abandon: () => writer.abandon(),
     };
+  }
+
+  get turns(): TurnOrder | undefined {
+    return this.#inner.turns;
   }
 
   commit(): Promise<readonly ArchiveStretch[]> {

@@ -20,8 +20,12 @@ const TAKEN = 1;
 /** Of a slot, where no place is: places are stored one higher. */
 const UNCLAIMED = 0n;
 const BEING_CLAIMED = -1n;
+/** Of a slot of a streamed archive. */
+const BEGUN = 1n;
 
-const WORDS_BEFORE_ENDS = 1;
+/** Words: the lock, and whose turn it is. */
+const TURN = 1;
+const WORDS_BEFORE_ENDS = 2;
 const WORDS_OF_A_SLOT = 2;
 /** A claim is a few instructions long; this only keeps a thread that died in it from stopping others. */
 const CLAIM_LIMIT_MS = 1000;
@@ -81,6 +85,31 @@ export class ArchiveState {
     const word = Atomics.load(this.#words, at);
     if (word <= UNCLAIMED) return undefined;
     return { place: Number(word - 1n), size: Number(Atomics.load(this.#words, at + 1)), isNew: false };
+  }
+
+  /** Waits until all tasks with earlier turns are done. */
+  async awaitTurn(turn: number): Promise<void> {
+    for (;;) {
+      const current = Atomics.load(this.#words, TURN);
+      if (current === BigInt(turn)) return;
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await Atomics.waitAsync(this.#words, TURN, current).value;
+    }
+  }
+
+  /** The task whose turn it is is done. */
+  passTurn(): void {
+    Atomics.add(this.#words, TURN, 1n);
+    Atomics.notify(this.#words, TURN);
+  }
+
+  /** A file has begun, in an archive where its parts follow each other. */
+  markBegun(slot: number): void {
+    Atomics.store(this.#words, this.#wordOf(slot), BEGUN);
+  }
+
+  hasBegun(slot: number): boolean {
+    return Atomics.load(this.#words, this.#wordOf(slot)) === BEGUN;
   }
 
   /** Waits until nobody else has the lock, and takes it. */

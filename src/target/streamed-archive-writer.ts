@@ -12,7 +12,7 @@ import type { ArchiveWriter } from './archive-writer.js';
 import type { BlockCompressor } from './compression/block-compressor.js';
 import { openCompressor } from './compression/open-compressor.js';
 import { StandardOutputOutlet } from './standard-output-outlet.js';
-import type { ArchiveStretch, ArchiveTargetSpec, FileWriter, TargetFile } from './target.js';
+import type { ArchiveStretch, ArchiveTargetSpec, FileWriter, TargetFile, TurnOrder } from './target.js';
 
 export class StreamedArchiveWriter implements ArchiveWriter {
   readonly #spec: ArchiveTargetSpec;
@@ -26,20 +26,39 @@ export class StreamedArchiveWriter implements ArchiveWriter {
     this.#compressor = openCompressor(spec.compression);
   }
 
-  createFile({ path, size, mode, mtime }: TargetFile): FileWriter {
+  /** The task in hand has the first part of these. */
+  readonly #begun: number[] = [];
+
+  get turns(): TurnOrder {
+    return {
+      await: (turn) => this.#state.awaitTurn(turn),
+      hasBegun: (slot) => this.#state.hasBegun(slot),
+      pass: () => this.#state.passTurn(),
+    };
+  }
+
+  /** A part of a file: the first has the header, the last the padding. */
+  createFile({ path, size, mode, mtime, offset, wholeSize = size, slot }: TargetFile): FileWriter {
     const { archive, name } = memberPlace(this.#spec, path);
     const stream = this.#stream(archive);
-    void stream.write(encodeTarHeader({ name, type: 'file', size, mode, mtime }));
+    if ((offset ?? 0) === 0) {
+      void stream.write(encodeTarHeader({ name, type: 'file', size: wholeSize, mode, mtime }));
+    }
+    if (offset === 0 && slot !== undefined) this.#begun.push(slot);
+    const isLast = (offset ?? 0) + size === wholeSize;
     return {
       size,
       write: (chunk) => stream.write(chunk),
-      finish: () => void stream.write(Buffer.alloc(tarPadding(size))),
+      finish: () => {
+        if (isLast) void stream.write(Buffer.alloc(tarPadding(wholeSize)));
+      },
       // the task is rolled back
       abandon: () => {},
     };
   }
 
   async commit(): Promise<ArchiveStretch[]> {
+    for (const slot of this.#begun.splice(0)) this.#state.markBegun(slot);
     const stretches: ArchiveStretch[] = [];
     for (const [archive, stream] of this.#streams) {
       // oxlint-disable-next-line eslint/no-await-in-loop
@@ -50,6 +69,7 @@ export class StreamedArchiveWriter implements ArchiveWriter {
   }
 
   async rollback(): Promise<boolean> {
+    this.#begun.length = 0;
     const taken = await Promise.all([...this.#streams.values()].map((stream) => stream.rollback()));
     return taken.every(Boolean);
   }

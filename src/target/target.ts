@@ -60,7 +60,7 @@ export interface TargetFile {
   readonly mtime: number;
   /** Where in the file the bytes go, while others write its other parts; undefined: it is written whole. */
   readonly offset?: number | undefined;
-  /** Bytes of the whole file, where `offset` is given. */
+  /** Bytes of the whole file, where `offset` is given; the parts of a file are written in ascending order where there are turns. */
   readonly wholeSize?: number | undefined;
   /** The file's number in the plan, the same in all its parts and tries; undefined: written once, by the coordinator. */
   readonly slot?: number | undefined;
@@ -94,7 +94,21 @@ export interface ArchiveStretch {
   readonly rawCrc: number;
 }
 
+/**
+ * How a target takes the parts of files that it does not take side by side: a task with a turn waits for it once it has all
+ * its bytes, and passes it on with its commit.
+ */
+export interface TurnOrder {
+  await(turn: number): Promise<void>;
+  /** The first part of the file is there; where it is not, the others are not wanted. Asked in one's turn. */
+  hasBegun(slot: number): boolean;
+  /** After the commit. */
+  pass(): void;
+}
+
 export interface Target {
+  /** Undefined: tasks have no turns here. */
+  readonly turns?: TurnOrder | undefined;
   /** @throws ConvoyError `target_io` naming the file */
   createFile(file: TargetFile): FileWriter;
   /**

@@ -10,7 +10,7 @@ import { ConvoyError } from '../../src/errors.js';
 import type { Lsn } from '../../src/lsn.js';
 import type { FileReader, FileReceiver } from '../../src/source/source.js';
 import { createRateBudget, RateLimit } from '../../src/target/rate-limit.js';
-import type { Target, TargetFile } from '../../src/target/target.js';
+import type { Target, TargetFile, TurnOrder } from '../../src/target/target.js';
 
 interface Written extends TargetFile {
   content: string;
@@ -24,6 +24,7 @@ class PlayedTarget implements Target {
   readonly fixedSizes = new Map<string, number>();
   failAt: 'create' | 'write' | 'finish' | 'commit' | undefined;
   canTakeBack = true;
+  turns: TurnOrder | undefined;
   /** Of the task. */
   end: 'committed' | 'rolled back' | undefined;
 
@@ -224,6 +225,82 @@ describe('a task that goes well', () => {
     const outcome = await copyTask({ files: FILES.slice(0, 1), slot: 0 }, reader, READ, { ...tools, rate });
     assert.equal(outcome.kind, 'copied');
     assert.deepEqual(waits, [false, true]);
+  });
+});
+
+describe('a part of a file that has its turn', () => {
+  const MiB = 2 ** 20;
+  const [first, later] = [0, MiB].map((offset) => ({
+    files: [{ source: './a', target: 'a', size: 2 * MiB, mtime: 1, range: { offset, length: MiB } }],
+    slot: 7,
+    turn: offset / MiB,
+  }));
+
+  /** What happens, in order. */
+  function inTurn(target: PlayedTarget, hasBegun: boolean): string[] {
+    const log: string[] = [];
+    target.turns = {
+      await: (turn) => Promise.resolve(void log.push(`turn ${turn}`)),
+      hasBegun: (slot) => (log.push(`begun ${slot}?`), hasBegun),
+      pass: () => log.push(`pass, ${target.end}`),
+    };
+    return log;
+  }
+
+  const sendPart: Play = (receiver) => {
+    receiver.begin(0, { ...ATTRIBUTES, size: MiB });
+    void receiver.data(Buffer.alloc(MiB, 'x'));
+    receiver.end();
+  };
+
+  test('waits for it, and passes it on with its commit', async () => {
+    assert.ok(first !== undefined && later !== undefined);
+    const { target, tools } = stage();
+    const log = inTurn(target, true);
+    await copyTask(first, readerThat(sendPart), READ, tools);
+    const outcome = await copyTask(later, readerThat(sendPart), READ, tools);
+    assert.deepEqual(log, ['turn 0', 'pass, committed', 'turn 1', 'begun 7?', 'pass, committed']);
+    assert.equal(outcome.kind === 'copied' && outcome.parts[0]?.offset, MiB);
+  });
+
+  test('is zeros where the file vanished after its first part', async () => {
+    assert.ok(later !== undefined);
+    const { target, tools } = stage();
+    inTurn(target, true);
+    const outcome = await copyTask(
+      later,
+      readerThat(() => {}),
+      READ,
+      tools,
+    );
+    assert.ok(outcome.kind === 'copied');
+    const checksum = createHash('sha256').update(Buffer.alloc(MiB)).digest('hex');
+    assert.deepEqual(outcome.parts, [{ path: 'a', size: MiB, mtime: 1, checksum, offset: MiB }]);
+    assert.deepEqual(outcome.vanished, []);
+    assert.equal(target.files[0]?.content, '\0'.repeat(MiB));
+    assert.equal(target.end, 'committed');
+  });
+
+  test('is dropped where the first part had vanished', async () => {
+    assert.ok(later !== undefined);
+    const { target, progress, tools } = stage();
+    const log = inTurn(target, false);
+    const outcome = await copyTask(later, readerThat(sendPart), READ, tools);
+    assert.ok(outcome.kind === 'copied');
+    assert.deepEqual([outcome.parts, outcome.vanished], [[], ['a']]);
+    assert.deepEqual(log.at(-1), 'pass, committed');
+    assert.deepEqual(progress.read(), { bytes: 0, files: 0 });
+  });
+
+  test('keeps its turn where its connection broke', async () => {
+    assert.ok(later !== undefined);
+    const { target, tools } = stage();
+    const log = inTurn(target, true);
+    const reader = readerThat(() => {
+      throw new ConvoyError('connection_lost', 'lost connection');
+    });
+    assert.equal((await copyTask(later, reader, READ, tools)).kind, 'connection_lost');
+    assert.deepEqual(log, []);
   });
 });
 

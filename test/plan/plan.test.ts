@@ -18,7 +18,7 @@ function file(name: string, size: number, tablespace?: number): PlannedFile {
   return { source: `./${name}`, target: name, size, mtime: 0, tablespace };
 }
 
-const LIMITS: PlanLimits = { maxTaskBytes: 100, maxTaskFiles: 3, splitFiles: false };
+const LIMITS: PlanLimits = { maxTaskBytes: 100, maxTaskFiles: 3, splitFiles: false, inTurn: false };
 
 /** Names by task. */
 function plan(files: readonly PlannedFile[], limits = LIMITS): string[][] {
@@ -71,7 +71,7 @@ describe('tasks', () => {
 });
 
 describe('ranges', () => {
-  const limits: PlanLimits = { maxTaskBytes: 4 * MiB, maxTaskFiles: 1000, splitFiles: true };
+  const limits: PlanLimits = { maxTaskBytes: 4 * MiB, maxTaskFiles: 1000, splitFiles: true, inTurn: false };
 
   test('cut a file that is larger than a task into whole units and a rest', () => {
     const tasks = planTasks([file('large', 10 * MiB + 5)], limits);
@@ -105,6 +105,7 @@ describe('limits', () => {
         maxTaskBytes,
         maxTaskFiles: MAX_TASK_FILES,
         splitFiles: true,
+        inTurn: false,
       });
     });
   }
@@ -124,10 +125,27 @@ test('whatever is listed, nothing is lost, doubled or out of bounds', () => {
       maxTaskBytes: random.pick([1, MiB, 4 * MiB, 5 * MiB + 17]),
       maxTaskFiles: random.pick([1, 7, MAX_TASK_FILES]),
       splitFiles: random.chance(2),
+      inTurn: random.chance(2),
     };
     assertComplete(files, planTasks(files, limits), limits);
   }
 });
+
+/** Parts have turns in the order of the tasks; those of one file follow each other. */
+function assertTurns(tasks: readonly CopyTask[], areInTurn: boolean): void {
+  const cut = tasks.filter(({ files }) => files[0]?.range !== undefined);
+  assert.deepEqual(
+    tasks.flatMap(({ turn }) => (turn === undefined ? [] : [turn])),
+    areInTurn ? cut.map((_task, index) => index) : [],
+  );
+  if (!areInTurn) return;
+  for (const [index, { files, slot }] of cut.entries()) {
+    const before = cut[index - 1];
+    const isNext = before !== undefined && before.slot === slot;
+    const { offset = 0 } = files[0]?.range ?? {};
+    assert.equal(offset, isNext ? (before.files[0]?.range?.offset ?? 0) + before.bytes : 0);
+  }
+}
 
 function assertComplete(files: readonly PlannedFile[], tasks: readonly CopyTask[], limits: PlanLimits): void {
   const parts = new Map<string, { offset: number; length: number }[]>();
@@ -139,7 +157,8 @@ function assertComplete(files: readonly PlannedFile[], tasks: readonly CopyTask[
       task.bytes,
       task.files.reduce((sum, each) => sum + plannedBytes(each), 0),
     );
-    assert.ok(index === 0 || task.bytes <= (tasks[index - 1]?.bytes ?? 0), 'largest first');
+    if (!limits.inTurn)
+      assert.ok(index === 0 || task.bytes <= (tasks[index - 1]?.bytes ?? 0), 'largest first');
     assert.ok(task.bytes <= limits.maxTaskBytes || task.files.length === 1);
     if (limits.splitFiles) assert.ok(task.bytes <= Math.max(limits.maxTaskBytes, RANGE_UNIT_BYTES));
     for (const each of task.files) {
@@ -147,6 +166,7 @@ function assertComplete(files: readonly PlannedFile[], tasks: readonly CopyTask[
       parts.set(each.target, [...(parts.get(each.target) ?? []), range]);
     }
   }
+  assertTurns(tasks, limits.inTurn);
   assert.equal(parts.size, files.length);
   for (const { target, size } of files) {
     // the parts lie one behind the other, from the first byte to the last

@@ -294,6 +294,40 @@ describe('compressed archives', () => {
     });
   }
 
+  test('parts of files follow each other in their turns, whichever is ready first', async (t) => {
+    const spec = await makeSpec(t, { method: 'gzip', level: 1 });
+    const archives = new ArchiveTarget(spec);
+    t.after(() => archives.close());
+    await archives.prepare(MODES, DIRECTORIES);
+    const content = new SeededRandom(4).bytes(3 * MiB + 5);
+    const wholeSize = content.length;
+    const tasks = [3, 1, 0, 2].map(async (turn) => {
+      const target = openTarget(spec);
+      const offset = turn * MiB;
+      const bytes = content.subarray(offset, offset + MiB);
+      const part = { ...FILE, path: 'base/1/1', size: bytes.length, offset, wholeSize, slot: 5 };
+      const writer = target.createFile(part);
+      await writer.write(bytes);
+      writer.finish();
+      await target.turns?.await(turn);
+      assert.equal(target.turns?.hasBegun(5), turn > 0);
+      archives.note(await target.commit());
+      target.turns?.pass();
+    });
+    const other = openTarget(spec);
+    const writer = other.createFile({ ...FILE, path: 'base/1/2', size: 1, slot: 6 });
+    await writer.write(Buffer.from('x'));
+    writer.finish();
+    await Promise.all(tasks);
+    archives.note(await other.commit());
+    await archives.end();
+    const members = await membersOf(spec, 0);
+    assert.ok(members.get('base/1/1')?.content.equals(content));
+    assert.equal(String(members.get('base/1/2')?.content), 'x');
+    const tested = await run('gzip', ['-t', archivePath(spec, 0)]);
+    assert.equal(tested.status, 0, tested.stderr);
+  });
+
   test('gzip archives are one member, whose trailer is right', async (t) => {
     const spec = await makeSpec(t, { method: 'gzip', level: 9 });
     const archives = new ArchiveTarget(spec);
