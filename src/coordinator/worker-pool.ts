@@ -18,7 +18,7 @@ import type {
   WorkerStart,
   WorkerTask,
 } from '../copy/messages.js';
-import { threadsStarted } from '../thread-start.js';
+import { ThreadStarts } from '../thread-start.js';
 import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
 
@@ -50,7 +50,7 @@ export class WorkerPool {
   readonly #maxRetries: number;
   /** Calls that the threads have not answered yet. */
   readonly #running = new Set<Promise<WorkerAnswer>>();
-  readonly #started: () => Promise<void>;
+  readonly #starts: ThreadStarts;
   #stopping: Promise<void> | undefined;
 
   /**
@@ -66,6 +66,8 @@ export class WorkerPool {
     this.#cancelChannel = new BroadcastChannel(cancelChannel);
     this.#cancelChannel.unref();
     this.#queue = new PQueue({ concurrency: jobs });
+    this.#starts = new ThreadStarts(jobs);
+    const { startedThreads } = this.#starts;
     this.#pool = new Piscina({
       filename: new URL('../../workers/copy.js', import.meta.url).href,
       name: 'run',
@@ -73,11 +75,13 @@ export class WorkerPool {
       maxThreads: jobs,
       // the default parks a thread between tasks, and with it the connection that it holds
       atomics: 'disabled',
-      workerData: { cancelChannel } satisfies WorkerStart,
+      workerData: { cancelChannel, startedThreads } satisfies WorkerStart,
     });
-    this.#started = threadsStarted(this.#pool, jobs);
     // a thread that broke while it had nothing to do; and, once stopped, an answer that came too late
-    this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
+    this.#pool.on('error', (error) => {
+      this.#starts.fail();
+      this.#stopped.abort(asConvoyError(error, 'worker_failed'));
+    });
   }
 
   /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */
@@ -108,7 +112,7 @@ export class WorkerPool {
     const settled = Promise.allSettled(this.#running);
     await Promise.race([settled, delay(CANCEL_LIMIT_MS, undefined, { ref: false })]);
     this.#cancelChannel.close();
-    await this.#started();
+    await this.#starts.settled();
     await this.#pool.destroy();
   }
 

@@ -9,9 +9,10 @@ import type { ManifestFile } from '../manifest/manifest.js';
 import type { SourceSpec } from '../source/open-reader.js';
 import type { FileToRead } from '../source/source.js';
 import type { ArchiveStretch, TargetSpec } from '../target/target.js';
+import type { ThreadStart } from '../thread-start.js';
 
 /** What a thread is given when it starts: before the backup has started, so that starting costs no time. */
-export interface WorkerStart {
+export interface WorkerStart extends ThreadStart {
   /** BroadcastChannel on which the coordinator says that everything is to end. */
   readonly cancelChannel: string;
 }

@@ -6,7 +6,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
-import { threadsStarted } from '../thread-start.js';
+import { ThreadStarts, type ThreadStart } from '../thread-start.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import type { RestoreOutcome, RestoreTask } from './messages.js';
 
@@ -23,22 +23,27 @@ export class RestorePool {
   readonly #stopped = new AbortController();
   /** Calls that the threads have not answered yet. */
   readonly #running = new Set<Promise<RestoreOutcome>>();
-  readonly #started: () => Promise<void>;
+  readonly #starts: ThreadStarts;
   #stopping: Promise<void> | undefined;
 
   constructor(jobs: number) {
     // each job that waits listens
     setMaxListeners(0, this.#stopped.signal);
     this.#queue = new PQueue({ concurrency: jobs });
+    this.#starts = new ThreadStarts(jobs);
+    const { startedThreads } = this.#starts;
     this.#pool = new Piscina({
       filename: new URL('../../workers/restore.js', import.meta.url).href,
       name: 'run',
       minThreads: jobs,
       maxThreads: jobs,
       atomics: 'disabled',
+      workerData: { startedThreads } satisfies ThreadStart,
     });
-    this.#started = threadsStarted(this.#pool, jobs);
-    this.#pool.on('error', (error) => this.#stopped.abort(asConvoyError(error, 'worker_failed')));
+    this.#pool.on('error', (error) => {
+      this.#starts.fail();
+      this.#stopped.abort(asConvoyError(error, 'worker_failed'));
+    });
   }
 
   /** Runs all, in this order. @throws ConvoyError the first failure; what still waits is dropped */
@@ -67,7 +72,7 @@ export class RestorePool {
     Atomics.store(new Int32Array(this.cancelled), 0, 1);
     const settled = Promise.allSettled(this.#running);
     await Promise.race([settled, delay(CANCEL_LIMIT_MS, undefined, { ref: false })]);
-    await this.#started();
+    await this.#starts.settled();
     await this.#pool.destroy();
   }
 

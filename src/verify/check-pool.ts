@@ -5,7 +5,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import { ConvoyError } from '../errors.js';
-import { threadsStarted } from '../thread-start.js';
+import { ThreadStarts, type ThreadStart } from '../thread-start.js';
 import type { CheckOutcome, CheckTask } from './check-messages.js';
 import { CheckWorker } from './check-worker.js';
 
@@ -22,7 +22,7 @@ type Runner = (task: CheckTask) => Promise<CheckOutcome>;
 
 export class CheckPool implements AsyncDisposable {
   readonly #pool: Piscina<CheckTask, CheckOutcome> | undefined;
-  readonly #started: (() => Promise<void>) | undefined;
+  readonly #starts: ThreadStarts | undefined;
   readonly #waiting: Waiting[] = [];
   readonly #idle: Runner[] = [];
   #next = 0;
@@ -31,9 +31,9 @@ export class CheckPool implements AsyncDisposable {
   constructor(jobs: number) {
     const worker = new CheckWorker();
     if (jobs > 1) {
-      const pool = startThreads(jobs - 1);
+      this.#starts = new ThreadStarts(jobs - 1);
+      const pool = startThreads(jobs - 1, this.#starts);
       this.#pool = pool;
-      this.#started = threadsStarted(pool, jobs - 1);
       const run = (task: CheckTask): Promise<CheckOutcome> => pool.run(task);
       for (let slot = 0; slot < (jobs - 1) * TASKS_PER_THREAD; slot += 1) this.#idle.push(run);
     }
@@ -60,7 +60,7 @@ export class CheckPool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#idle.length = 0;
     this.#next = this.#waiting.length;
-    await this.#started?.();
+    await this.#starts?.settled();
     await this.#pool?.destroy();
   }
 
@@ -85,15 +85,16 @@ export class CheckPool implements AsyncDisposable {
   }
 }
 
-function startThreads(count: number): Piscina<CheckTask, CheckOutcome> {
+function startThreads(count: number, starts: ThreadStarts): Piscina<CheckTask, CheckOutcome> {
   const pool = new Piscina<CheckTask, CheckOutcome>({
     filename: new URL('../../workers/verify.js', import.meta.url).href,
     name: 'run',
     minThreads: count,
     maxThreads: count,
     concurrentTasksPerWorker: TASKS_PER_THREAD,
+    workerData: { startedThreads: starts.startedThreads } satisfies ThreadStart,
   });
   // a thread that broke while it had nothing to do: the next task says so
-  pool.on('error', () => {});
+  pool.on('error', () => starts.fail());
   return pool;
 }
