@@ -14,6 +14,7 @@ export async function copyTask(
 ): Promise<CopyOutcome> {
   const copy = new TaskCopy(task, tools);
   try {
+    await copy.begun();
     const { hasBadPages, badPageCount, warnings } = await reader.read(task.files, options, copy);
     const stretches = await copy.commit();
     const { files, parts, vanished } = copy;

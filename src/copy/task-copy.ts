@@ -3,10 +3,12 @@
  * copy-task.ts.
  */
 import type { ManifestFile } from '../manifest/manifest.js';
-import type { FileReceiver, FileToRead, ReadFile } from '../source/source.js';
+import type { FileRange, FileReceiver, FileToRead, ReadFile } from '../source/source.js';
 import type { ArchiveStretch } from '../target/target.js';
 import type { CopiedPart, CopyTaskMessage } from './messages.js';
 import { PacedFileCopy, type CopyTools } from './paced-file.js';
+
+type FilePart = Pick<FileToRead, 'mtime'> & { readonly range: FileRange };
 
 const ZEROS = Buffer.alloc(64 * 1024);
 
@@ -48,15 +50,21 @@ export class TaskCopy implements FileReceiver {
     return this.#task.files.filter((_file, index) => !this.#arrived.has(index)).map(({ target }) => target);
   }
 
+  /** To be awaited before anything is read: whole files come behind the parts of others. */
+  async begun(): Promise<void> {
+    const { turn } = this.#task;
+    if (turn !== undefined && this.#part === undefined) await this.#tools.target.turns?.await(turn);
+  }
+
   /** All has been read. @throws ConvoyError `target_io` */
   async commit(): Promise<readonly ArchiveStretch[]> {
     const { target } = this.#tools;
-    const { turn, slot, files } = this.#task;
+    const { turn, slot } = this.#task;
     const { turns } = target;
-    const [part] = files;
+    const part = this.#part;
     if (turn === undefined || turns === undefined || part === undefined) return await target.commit();
     await turns.await(turn);
-    if ((part.range?.offset ?? 0) > 0) await this.#followFirstPart(part, turns.hasBegun(slot));
+    if (part.range.offset > 0) await this.#followFirstPart(part, turns.hasBegun(slot));
     const stretches = await target.commit();
     turns.pass();
     return stretches;
@@ -68,12 +76,18 @@ export class TaskCopy implements FileReceiver {
     return await this.#tools.target.rollback();
   }
 
+  /** The task's only file, where it is a part. */
+  get #part(): FilePart | undefined {
+    const [file] = this.#task.files;
+    return file?.range && { range: file.range, mtime: file.mtime };
+  }
+
   /** A file that vanished between its parts: with its first part it has all of them, without it none. */
-  async #followFirstPart(part: FileToRead, hasBegun: boolean): Promise<void> {
+  async #followFirstPart({ range, mtime }: FilePart, hasBegun: boolean): Promise<void> {
     const hasArrived = this.#arrived.has(0);
     if (hasBegun && !hasArrived) {
-      const size = part.range?.length ?? 0;
-      this.begin(0, { size, mode: 0, mtime: part.mtime });
+      const size = range.length;
+      this.begin(0, { size, mode: 0, mtime });
       for (let left = size; left > 0; left -= ZEROS.length) {
         // oxlint-disable-next-line eslint/no-await-in-loop
         await this.data(ZEROS.subarray(0, Math.min(left, ZEROS.length)));

@@ -33,7 +33,8 @@ export interface CopyTask {
   /** Number of its first file; the others count on. Tasks that share a file share its number. */
   readonly slot: number;
   /**
-   * For parts of files, where the target takes them one after the other only: when it is this one's turn, counted from 0.
+   * Where the target takes the parts of files one after the other only: how many parts come first. Whole files come behind
+   * all parts, and have no order among themselves.
    */
   readonly turn?: number;
   /** Sum of the listed sizes. */
@@ -130,16 +131,18 @@ function alternating(tasks: readonly NumberedTask[]): CopyTask[] {
     .map((task, id) => ({ id, ...task }));
 }
 
+/** All parts come first, file by file. */
 function inTurn(tasks: readonly NumberedTask[]): CopyTask[] {
-  // a part counts as much as its file, which is more than any other task
-  const weight = ({ files: [first], bytes }: NumberedTask): number =>
-    first?.range === undefined ? bytes : first.size;
-  let turns = 0;
-  return tasks
-    .toSorted((a, b) => weight(b) - weight(a) || a.slot - b.slot || startOf(a.files) - startOf(b.files))
-    .map((task, id) =>
-      task.files[0]?.range === undefined ? { id, ...task } : { id, ...task, turn: turns++ },
-    );
+  const [parts, whole] = [tasks.filter(isPart), tasks.filter((task) => !isPart(task))];
+  return [...parts, ...whole.toSorted((a, b) => b.bytes - a.bytes)].map((task, id) => ({
+    id,
+    ...task,
+    turn: Math.min(id, parts.length),
+  }));
+}
+
+function isPart({ files: [first] }: NumberedTask): boolean {
+  return first?.range !== undefined;
 }
 
 function startOf([first]: readonly PlannedFile[]): number {

@@ -95,8 +95,8 @@ export interface ArchiveStretch {
 }
 
 /**
- * How a target takes the parts of files that it does not take side by side: a task with a turn waits for it once it has all
- * its bytes, and passes it on with its commit.
+ * How a target takes the parts of files that it does not take side by side: a part waits for its turn once it has all its
+ * bytes, and passes it on with its commit; whole files wait before they begin, so that nothing comes between two parts.
  */
 export interface TurnOrder {
   await(turn: number): Promise<void>;

@@ -263,6 +263,18 @@ describe('a part of a file that has its turn', () => {
     assert.equal(outcome.kind === 'copied' && outcome.parts[0]?.offset, MiB);
   });
 
+  test('has whole files behind it: they wait before they are read', async () => {
+    const { target, tools } = stage();
+    const log = inTurn(target, true);
+    const reader = readerThat((receiver) => {
+      log.push('read');
+      send(receiver, 0, 'hello');
+    });
+    await copyTask({ files: FILES.slice(0, 1), slot: 8, turn: 2 }, reader, READ, tools);
+    assert.deepEqual(log, ['turn 2', 'read']);
+    assert.equal(target.end, 'committed');
+  });
+
   test('is zeros where the file vanished after its first part', async () => {
     assert.ok(later !== undefined);
     const { target, tools } = stage();

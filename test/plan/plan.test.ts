@@ -131,14 +131,15 @@ test('whatever is listed, nothing is lost, doubled or out of bounds', () => {
   }
 });
 
-/** Parts have turns in the order of the tasks; those of one file follow each other. */
+/** Parts come first, in turn; those of one file follow each other. Whole files come behind all parts. */
 function assertTurns(tasks: readonly CopyTask[], areInTurn: boolean): void {
   const cut = tasks.filter(({ files }) => files[0]?.range !== undefined);
   assert.deepEqual(
-    tasks.flatMap(({ turn }) => (turn === undefined ? [] : [turn])),
-    areInTurn ? cut.map((_task, index) => index) : [],
+    tasks.map(({ turn }) => turn),
+    tasks.map((_task, index) => (areInTurn ? Math.min(index, cut.length) : undefined)),
   );
   if (!areInTurn) return;
+  assert.deepEqual(tasks.slice(0, cut.length), cut);
   for (const [index, { files, slot }] of cut.entries()) {
     const before = cut[index - 1];
     const isNext = before !== undefined && before.slot === slot;
