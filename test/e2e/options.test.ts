@@ -122,15 +122,17 @@ test('a label may hold anything that fits on a line', async (t) => {
 });
 
 test('-r bounds the rate of the whole backup, however many workers it has', async (t) => {
-  const bytesPerSecond = 16 * 1024 * 1024;
+  const bytesPerSecond = 8 * 1024 * 1024;
   const target = await newTarget(t);
   const started = performance.now();
-  const result = await takeBackup(stage.serve, target, ['-r', '16M', '-j', '4', '-v']);
+  const result = await takeBackup(stage.serve, target, ['-r', '8M', '-j', '4', '-v']);
   const seconds = (performance.now() - started) / 1000;
   assert.equal(result.status, 0, result.stderr);
   let bytes = 0;
   for (const entry of await fs.readdir(target, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile()) bytes += (await fs.stat(path.join(entry.parentPath, entry.name))).size;
+    // WAL that is streamed is not bounded, as in pg_basebackup
+    if (entry.isFile() && path.basename(entry.parentPath) !== 'pg_wal')
+      bytes += (await fs.stat(path.join(entry.parentPath, entry.name))).size;
   }
   assert.ok(bytes > 2 * bytesPerSecond, `${bytes} bytes are too few for a test`);
   // an eighth of a second may be made up for
