@@ -59,8 +59,8 @@ export class ServerConnection implements AsyncDisposable {
   /** Rows of the answer to a query(), which node-postgres collects. */
   #queriedRows = 0;
   #lastReceivedMs = 0;
-  /** Reading is paused on our side. */
-  #isHeldBack = false;
+  /** Reading is paused on our side, for so many reasons. */
+  #waits = 0;
   #isChannelBound = false;
   #resolveLost: (reason: ConvoyError) => void = () => {};
   /** What the server sent that no server may send; the connection was dropped for it. */
@@ -148,7 +148,7 @@ export class ServerConnection implements AsyncDisposable {
 
   /** When bytes came last, by performance.now(); undefined while they are held back on this side. */
   get lastReceivedMs(): number | undefined {
-    return this.#isHeldBack ? undefined : this.#lastReceivedMs;
+    return this.#waits > 0 ? undefined : this.#lastReceivedMs;
   }
 
   /** "server at "db1", port 5432", for messages. */
@@ -198,7 +198,7 @@ export class ServerConnection implements AsyncDisposable {
    */
   limitSilence(limitMs: number): () => void {
     this.#lastReceivedMs = performance.now();
-    const isSilent = (): boolean => !this.#isHeldBack && performance.now() - this.#lastReceivedMs >= limitMs;
+    const isSilent = (): boolean => this.#waits === 0 && performance.now() - this.#lastReceivedMs >= limitMs;
     const lose = (): void => {
       if (this.#closed || !isSilent()) return;
       const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
@@ -390,10 +390,12 @@ export class ServerConnection implements AsyncDisposable {
     const wait = this.#run.copyPiece(chunk, isLast);
     if (wait === undefined) return;
     const stream = this.#stream;
-    this.#isHeldBack = true;
+    this.#waits += 1;
     stream.pause();
     void wait.finally(() => {
-      this.#isHeldBack = false;
+      // pieces that came in one read wait side by side
+      this.#waits -= 1;
+      if (this.#waits > 0) return;
       this.#lastReceivedMs = performance.now();
       stream.resume();
     });

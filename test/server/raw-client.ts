@@ -204,9 +204,10 @@ export class RawClient {
   }
 }
 
-/** Message types in order, runs of CopyData and DataRow as one: "TD*C", "Hd*cN". */
+/** Message types in order, runs of CopyData and DataRow as one, signs of life left out: "TD*C", "Hd*cN". */
 export function flow(messages: readonly RawMessage[]): string {
   return messages
+    .filter(({ type }) => type !== 'S')
     .map(({ type }) => type)
     .join('')
     .replaceAll(/d+/g, 'd*')

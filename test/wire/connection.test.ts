@@ -160,6 +160,33 @@ describe('answers', LIMIT, () => {
     assert.equal(received, total * chunk.length);
   });
 
+  test('the longest of several waits counts', async (t) => {
+    const pieces: string[] = [];
+    const three = ['a', 'b', 'c'].map((text) => copyData(Buffer.from(text)));
+    const connection = await connectTo(t, async (session) => {
+      await session.write(COPY_OUT, ...three);
+      await until('three pieces', () => pieces.length === 3);
+      await session.write(copyData(Buffer.from('d')), COPY_DONE, COMPLETE, READY);
+    });
+    const releases: (() => void)[] = [];
+    const result = connection.run('COPY', {
+      copy: (piece) => {
+        pieces.push(piece.toString());
+        return new Promise<void>((resolve) => releases.push(resolve));
+      },
+    });
+    await until('three pieces', () => pieces.length === 3);
+    for (const each of [2, 0]) {
+      releases[each]?.();
+      for (let turn = 0; turn < 200; turn += 1) await nextTurn();
+      assert.equal(pieces.length, 3);
+    }
+    releases[1]?.();
+    await until('the fourth piece', () => pieces.length === 4);
+    releases[3]?.();
+    await result;
+  });
+
   test('an error is one in every language of the server', async (t) => {
     const errors = [
       errorMessage('XX001', 'Prüfsummenfehler', 'ERROR', 'FEHLER'),
