@@ -7,15 +7,21 @@ import { crc32c as steadyCrc32c } from '@node-rs/crc32';
 
 type Crc32c = (data: Uint8Array, previous: number) => number;
 
-let chosen: Crc32c | undefined;
+/** Bytes of a thread after which it has gained what loading the faster code costs, about a tenth of a second. */
+const BYTES_BEFORE_FAST = 1024 ** 3;
+
+let chosen = steadyCrc32c as Crc32c;
+let bytesBeforeFast = BYTES_BEFORE_FAST;
 
 /** @param previous what the bytes before had, or 0 */
 export function bulkCrc32c(data: Uint8Array, previous: number): number {
-  chosen ??= loadFast() ?? steadyCrc32c;
+  if (bytesBeforeFast > 0) {
+    bytesBeforeFast -= data.length;
+    if (bytesBeforeFast <= 0) chosen = loadFast() ?? chosen;
+  }
   return chosen(data, previous);
 }
 
-/** Loaded with the first file: its 50 ms of work are not for commands that check nothing. */
 function loadFast(): Crc32c | undefined {
   try {
     // the index of the package would load its clients for network services, too

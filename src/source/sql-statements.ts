@@ -121,16 +121,21 @@ export interface ReadRange {
   readonly length: number;
 }
 
-/** Rows of (number of the range, offset, bytes or NULL where the file is gone), range after range, in binary. */
+/**
+ * Rows of (number of the range, offset, bytes or NULL where the file is gone), range after range, in binary. Arrays, as a list of
+ * VALUES costs the server as much as the reading of small files.
+ */
 export function readStatement(ranges: readonly ReadRange[], chunkBytes: number): string {
-  const rows = ranges.map(({ path, offset, length }, index) => {
-    const end = offset + Math.max(length, 1);
-    return `(${index}, ${literal(path)}, ${offset}::bigint, ${end}::bigint)`;
-  });
+  const paths = ranges.map(({ path }) => `"${path.replaceAll(/["\\]/g, String.raw`\$&`)}"`);
+  const starts = ranges.map(({ offset }) => offset);
+  const ends = ranges.map(({ offset, length }) => offset + Math.max(length, 1));
+  const unnest = (values: readonly (string | number)[], type: string): string =>
+    `pg_catalog.unnest(${literal(`{${values.join(',')}}`)}::${type}[])`;
   return (
-    'COPY (SELECT f.i, g.o, ' +
+    'COPY (SELECT (f.i - 1)::int4, g.o, ' +
     `pg_catalog.pg_read_binary_file(f.p, g.o, LEAST(${chunkBytes}::bigint, f.e - g.o), true) ` +
-    `FROM (VALUES ${rows.join(', ')}) AS f(i, p, s, e), ` +
+    `FROM ROWS FROM (${unnest(paths, 'text')}, ${unnest(starts, 'int8')}, ${unnest(ends, 'int8')}) ` +
+    'WITH ORDINALITY AS f(p, s, e, i), ' +
     `LATERAL pg_catalog.generate_series(f.s, f.e - 1, ${chunkBytes}::bigint) AS g(o)) TO STDOUT (FORMAT binary)`
   );
 }

@@ -235,7 +235,16 @@ test('settings of the role, a database that is not UTF-8, and odd names are no o
      ALTER ROLE backup SET default_transaction_isolation = 'serializable';
      ALTER ROLE backup SET default_transaction_deferrable = on; ALTER ROLE backup SET client_encoding = 'LATIN1'`,
   );
-  const names = ['été.conf', `quote'and"both`, String.raw`back\slash`, 'new\nline', '日本語', 'a:b c'];
+  const names = [
+    'été.conf',
+    `quote'and"both`,
+    String.raw`back\slash`,
+    'new\nline',
+    '日本語',
+    'a:b c',
+    '{brace,comma}',
+    'NULL',
+  ];
   for (const name of names) await fs.writeFile(path.join(server.dataDirectory, name), name, { mode: 0o644 });
   const target = await newTarget(t);
   const result = await take(stage.arguments(target));

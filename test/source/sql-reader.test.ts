@@ -56,8 +56,14 @@ interface Answer {
 
 /** What a statement asks for: path, from, to, for each range. */
 function rangesIn(statement: string): { path: string; from: number; to: number }[] {
-  const found = statement.matchAll(/\(\d+, '([^']+)', (\d+)::bigint, (\d+)::bigint\)/g);
-  return [...found].map(([, path = '', from, to]) => ({ path, from: Number(from), to: Number(to) }));
+  const [paths = [], starts = [], ends = []] = [...statement.matchAll(/'\{(.*?)\}'::/g)].map(
+    ([, list = '']) => list.split(','),
+  );
+  return paths.map((path, index) => ({
+    path: path.slice(1, -1),
+    from: Number(starts[index]),
+    to: Number(ends[index]),
+  }));
 }
 
 function answering({ stream, reread, pieceBytes = stream.length }: Answer): ReaderConnection {
