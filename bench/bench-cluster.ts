@@ -11,8 +11,8 @@ import { binariesOf } from '../test/support/postgres.js';
 /** The version that pg_basebackup of Debian's postgresql-15 fits. */
 export const BENCH_MAJOR = 15;
 
-/** A row is a kilobyte with its header, eight to a page. */
-const ROWS_PER_GIGABYTE = 1024 * 1024;
+/** A row is some 900 bytes with its header, nine to a page. */
+const ROWS_PER_GIGABYTE = 9 * 128 * 1024;
 const MIDDLING_TABLES = 6;
 const SMALL_TABLES = 300;
 const LARGE_SHARE = 0.7;
@@ -80,7 +80,26 @@ async function addFiles(server: EmbeddedServer, files: number): Promise<void> {
   }
 }
 
+/** Orders, as tables have them: numbers, times, words that come again, and identifiers that do not. */
 function fillTable(name: string, rows: number): string {
-  return `create table ${name} as select n as aid, n % 100000 as bid, repeat(md5(n::text), 30) as filler
+  return `create table ${name} as select n as aid, n % 100000 as bid,
+      timestamptz '2020-01-01' + n * interval '37 seconds' as ordered,
+      'customer.' || n % 70001 || '@' || ${wordOf('n % 13')} || '.example' as email,
+      '[' || ${Array.from({ length: LINES_OF_AN_ORDER }, (_, line) => orderLine(line)).join(" || ',' || ")} || ']' as lines
     from generate_series(1, ${rows}) n`;
+}
+
+const LINES_OF_AN_ORDER = 8;
+const WORDS =
+  'amber,basalt,cedar,denim,ember,fjord,garnet,hazel,indigo,juniper,khaki,linen,maple,nickel,onyx,pine,quartz,rust,slate,teak,umber,velvet,walnut';
+
+function wordOf(index: string): string {
+  return `(string_to_array('${WORDS}', ','))[1 + (${index}) % 23]`;
+}
+
+function orderLine(line: number): string {
+  const pseudoRandom = (factor: number): string => `(n::bigint * ${factor * 2 + line * 31 + 1})`;
+  return `'{"line": ${line}, "article": "' || left(md5(${pseudoRandom(5)}::text), 12) || '", "title": "' ||
+    ${wordOf(pseudoRandom(3))} || ' ' || ${wordOf(pseudoRandom(17))} || ' ' || ${wordOf(pseudoRandom(29))} ||
+    '", "quantity": ' || ${pseudoRandom(7919)} % 17 || ', "cents": ' || ${pseudoRandom(104_729)} % 99991 || '}'`;
 }
