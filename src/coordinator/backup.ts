@@ -15,7 +15,7 @@ import { planLimits, planTasks, slotCount, type CopyTask } from '../plan/plan.js
 import { openSource, type OpenedSource, type WalNeed } from '../source/open-source.js';
 import type { FileList, StartedBackup, StoppedBackup } from '../source/source.js';
 import { createRateBudget, RateLimit, type RateBudget } from '../target/rate-limit.js';
-import { isStreamed } from '../target/archive-writer.js';
+import { heldTaskBytes } from '../target/archive-writer.js';
 import { refuseWithoutSyncfs } from '../target/sync-file-systems.js';
 import type { TargetSpec } from '../target/target.js';
 import { BackupAccount } from './backup-account.js';
@@ -162,8 +162,8 @@ class BackupRun {
   #plan(list: FileList): CopyTask[] {
     const { jobs, target, manifestChecksums = 'NONE' } = this.#options;
     const splitFiles = this.#opened.source.readsRanges && canCombine(manifestChecksums);
-    const isHeld = target.kind === 'archive' && isStreamed(target);
-    return planTasks(list.files, planLimits(sumOfSizes(list), jobs, { splitFiles, isHeld }));
+    const heldBytes = target.kind === 'archive' ? heldTaskBytes(target) : undefined;
+    return planTasks(list.files, planLimits(sumOfSizes(list), jobs, { splitFiles, heldBytes }));
   }
 
   async #prepareTarget(

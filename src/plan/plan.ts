@@ -52,8 +52,6 @@ export interface PlanLimits {
 
 export const MAX_TASK_FILES = 1000;
 const MAX_TASK_BYTES = 256 * 1024 * 1024;
-/** What a target holds in memory (MAX_HELD_BYTES), with room for what does not compress. */
-const MAX_HELD_TASK_BYTES = 7 * 1024 * 1024;
 const MIN_TASK_BYTES = 4 * 1024 * 1024;
 /** Tasks a worker should get at least, so that all end at about the same time. */
 const TASKS_PER_WORKER = 16;
@@ -63,20 +61,21 @@ export const RANGE_UNIT_BYTES = 1024 * 1024;
 /**
  * Limits that share `totalBytes` well over `jobs` workers.
  *
- * @param isHeld the target keeps what a task writes until it is complete: tasks are small, and parts of files have turns
+ * @param heldBytes what a target would have a task be that keeps all of it until it is complete; parts of files have turns
+ * then. Undefined: it keeps nothing
  */
 export function planLimits(
   totalBytes: number,
   jobs: number,
-  { splitFiles, isHeld }: { readonly splitFiles: boolean; readonly isHeld: boolean },
+  { splitFiles, heldBytes }: { readonly splitFiles: boolean; readonly heldBytes: number | undefined },
 ): PlanLimits {
-  const mostBytes = isHeld ? MAX_HELD_TASK_BYTES : MAX_TASK_BYTES;
+  const mostBytes = heldBytes ?? MAX_TASK_BYTES;
   const share = Math.ceil(totalBytes / (jobs * TASKS_PER_WORKER));
   return {
     maxTaskBytes: Math.min(mostBytes, Math.max(MIN_TASK_BYTES, share)),
     maxTaskFiles: MAX_TASK_FILES,
     splitFiles,
-    inTurn: isHeld,
+    inTurn: heldBytes !== undefined,
   };
 }
 

@@ -32,6 +32,20 @@ export function isStreamed({
   return directory === undefined || compression.method !== 'none';
 }
 
+const MiB = 1024 * 1024;
+/** What fits into memory once it is compressed, mostly. */
+const HELD_TASK_BYTES = 16 * MiB;
+/** What fits into memory (MAX_HELD_BYTES) even if nothing compresses: a part must not leave before its turn. */
+const HELD_TASK_BYTES_ON_OUTPUT = 7 * MiB;
+
+/** Bytes that a task should have at most, where the archives hold it until it is complete; else undefined. */
+export function heldTaskBytes(
+  spec: Pick<ArchiveTargetSpec, 'directory' | 'compression'>,
+): number | undefined {
+  if (!isStreamed(spec)) return undefined;
+  return spec.directory === undefined ? HELD_TASK_BYTES_ON_OUTPUT : HELD_TASK_BYTES;
+}
+
 /** @throws ConvoyError `target_refused` where this Node.js lacks the method of compression */
 export function openArchiveWriter(spec: ArchiveTargetSpec): ArchiveWriter {
   return isStreamed(spec) ? new StreamedArchiveWriter(spec) : new PlacedArchiveWriter(spec);

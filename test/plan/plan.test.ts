@@ -101,7 +101,7 @@ describe('limits', () => {
   ];
   for (const [bytes, jobs, maxTaskBytes] of cases) {
     test(`of ${bytes} bytes over ${jobs} jobs`, () => {
-      assert.deepEqual(planLimits(bytes, jobs, { splitFiles: true, isHeld: false }), {
+      assert.deepEqual(planLimits(bytes, jobs, { splitFiles: true, heldBytes: undefined }), {
         maxTaskBytes,
         maxTaskFiles: MAX_TASK_FILES,
         splitFiles: true,
@@ -109,6 +109,15 @@ describe('limits', () => {
       });
     });
   }
+
+  test('as small as a target wants them that holds them, and in turn', () => {
+    assert.deepEqual(planLimits(2 ** 40, 2, { splitFiles: true, heldBytes: 7 * MiB }), {
+      maxTaskBytes: 7 * MiB,
+      maxTaskFiles: MAX_TASK_FILES,
+      splitFiles: true,
+      inTurn: true,
+    });
+  });
 });
 
 test('whatever is listed, nothing is lost, doubled or out of bounds', () => {
