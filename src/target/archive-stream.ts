@@ -7,7 +7,7 @@ import { crc32 } from '@node-rs/crc32';
 import { BLOCK_BYTES, type BlockCompressor } from './compression/block-compressor.js';
 
 /** Blocks that are being compressed, or wait for the outlet. */
-const MAX_IN_FLIGHT = 2;
+const MAX_IN_FLIGHT = 4;
 
 /** Where compressed pieces go; they stay together until they are committed. */
 export interface PieceOutlet {

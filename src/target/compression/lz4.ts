@@ -2,7 +2,7 @@
  * lz4: every block is a frame of its own, of one block. The library knows the fast mode only, which liblz4 takes for
  * levels up to 2. Format: lz4's doc/lz4_Frame_format.md; lz4-frames.ts reads it.
  */
-import { compress } from 'lz4-wasm-nodejs';
+import { compressSync } from 'lz4-napi';
 import type { BlockCompressor } from './block-compressor.js';
 
 /**
@@ -23,7 +23,7 @@ export class Lz4Compressor implements BlockCompressor {
   readonly needsCrc = false;
 
   compress(block: Buffer): Buffer {
-    const compressed = compress(block).subarray(LIBRARY_PREFIX_BYTES);
+    const compressed = compressSync(block).subarray(LIBRARY_PREFIX_BYTES);
     const isSmaller = compressed.length < block.length;
     const content = isSmaller ? compressed : block;
     const size = Buffer.alloc(BLOCK_SIZE_BYTES);
