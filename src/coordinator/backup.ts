@@ -277,6 +277,7 @@ class BackupRun {
   async #finish({ startLsn, startTimeline }: StartedBackup, { stopLsn }: StoppedBackup): Promise<void> {
     this.#throwIfFailed();
     await this.#target.finish({ timeline: startTimeline, startLsn, endLsn: stopLsn }, this.#options.sync);
+    this.#throwIfFailed();
     this.#events.detail('base backup completed');
   }
 

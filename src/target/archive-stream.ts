@@ -124,7 +124,7 @@ export class ArchiveStream {
     } finally {
       await before;
     }
-    this.#spareBlocks.push(block);
+    if (this.#spareBlocks.length < MAX_IN_FLIGHT) this.#spareBlocks.push(block);
     if (this.#failure === undefined) await this.#outlet.put(await piece);
   }
 

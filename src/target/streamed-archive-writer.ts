@@ -3,6 +3,7 @@
  * follow each other without a gap, and reach the archive when the task is complete.
  */
 import { CRC32 } from '../crc-combine.js';
+import { ConvoyError } from '../errors.js';
 import { encodeTarHeader, TAR_END, tarPadding } from '../tar/tar-encoding.js';
 import { ArchiveFileOutlet } from './archive-file-outlet.js';
 import { archiveCount, archivePath, memberPlace } from './archive-layout.js';
@@ -19,6 +20,7 @@ export class StreamedArchiveWriter implements ArchiveWriter {
   readonly #state: ArchiveState;
   readonly #compressor: BlockCompressor;
   readonly #streams = new Map<number, ArchiveStream>();
+  #isClosed = false;
 
   constructor(spec: ArchiveTargetSpec) {
     this.#spec = spec;
@@ -58,6 +60,7 @@ export class StreamedArchiveWriter implements ArchiveWriter {
   }
 
   async commit(): Promise<ArchiveStretch[]> {
+    this.#throwIfClosed();
     for (const slot of this.#begun.splice(0)) this.#state.markBegun(slot);
     const stretches: ArchiveStretch[] = [];
     for (const [archive, stream] of this.#streams) {
@@ -97,12 +100,19 @@ export class StreamedArchiveWriter implements ArchiveWriter {
     }
   }
 
+  /** Nothing can be added any more, and no end be written. */
   close(): void {
+    this.#isClosed = true;
     for (const stream of this.#streams.values()) stream.close();
     this.#streams.clear();
   }
 
+  #throwIfClosed(): void {
+    if (this.#isClosed) throw new ConvoyError('cancelled', 'the archive was given up');
+  }
+
   #stream(archive: number): ArchiveStream {
+    this.#throwIfClosed();
     const known = this.#streams.get(archive);
     if (known !== undefined) return known;
     const outlet =

@@ -44,7 +44,11 @@ for (const major of [13, 15] as const) {
     const place = path.join(await temporaryDirectory(t), 'archive');
     const { server, serve } = await setStage(t, {
       major,
-      settings: { archive_mode: 'on', archive_command: `cp %p "${place}/%f"` },
+      // a segment has its name when it is whole: the archive is copied while later ones arrive
+      settings: {
+        archive_mode: 'on',
+        archive_command: `cp %p "${place}/%f.new" && mv "${place}/%f.new" "${place}/%f"`,
+      },
     });
     await server.makeDirectory(place);
     const workload = await startWorkload(server);
@@ -71,7 +75,7 @@ for (const major of [13, 15] as const) {
 
 /** A copy that every account may read. */
 async function copyOf(from: string, to: string): Promise<string> {
-  await fs.cp(from, to, { recursive: true });
+  await fs.cp(from, to, { recursive: true, filter: (file) => !file.endsWith('.new') });
   await fs.chmod(to, 0o755);
   for (const name of await fs.readdir(to)) await fs.chmod(path.join(to, name), 0o644);
   return to;

@@ -135,7 +135,11 @@ async function openParents(directory: string): Promise<void> {
 
 async function recoveryEnd(server: EmbeddedServer): Promise<void> {
   for (const limit = Date.now() + RECOVERY_LIMIT_MS; Date.now() < limit; await delay(50)) {
-    const [row] = await sql<{ running: boolean }>(server, 'select pg_is_in_recovery() as running');
+    const [row] = await sql<{ running: boolean }>(server, 'select pg_is_in_recovery() as running').catch(
+      async (cause: unknown) => {
+        throw new Error(`recovery failed\n${await server.log()}`, { cause });
+      },
+    );
     if (row?.running === false) return;
   }
   throw new Error(`recovery has not ended in ${RECOVERY_LIMIT_MS / 1000} s\n${await server.log()}`);

@@ -294,6 +294,16 @@ describe('compressed archives', () => {
     });
   }
 
+  test('what was given up gets no end, as if it were complete', async (t) => {
+    const spec = await makeSpec(t, { method: 'gzip', level: 1 });
+    const archives = new ArchiveTarget(spec);
+    await archives.prepare(MODES, DIRECTORIES);
+    const writer = archives.files.createFile({ ...FILE, path: 'base/1/1', size: 1 });
+    archives.close();
+    await writer.write(Buffer.from('x'));
+    await assert.rejects(archives.end(), { code: 'cancelled', message: 'the archive was given up' });
+  });
+
   test('parts of files follow each other in their turns, whichever is ready first', async (t) => {
     const spec = await makeSpec(t, { method: 'gzip', level: 1 });
     const archives = new ArchiveTarget(spec);
