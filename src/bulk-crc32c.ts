@@ -7,8 +7,8 @@ import { crc32c as steadyCrc32c } from '@node-rs/crc32';
 
 type Crc32c = (data: Uint8Array, previous: number) => number;
 
-/** Bytes of a thread after which it has gained what loading the faster code costs, about a tenth of a second. */
-const BYTES_BEFORE_FAST = 1024 ** 3;
+/** Bytes of a thread that cost about as much more as loading the faster code does, a tenth of a second. */
+const BYTES_BEFORE_FAST = 256 * 1024 ** 2;
 
 let chosen = steadyCrc32c as Crc32c;
 let bytesBeforeFast = BYTES_BEFORE_FAST;

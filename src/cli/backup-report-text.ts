@@ -31,9 +31,9 @@ export function reportLines(report: BackupReport): string[] {
       const repeated = retries === 0 ? '' : `, ${retries} repeated`;
       return `worker ${worker}: ${described(files, bytes, seconds)}${repeated}`;
     }),
-    ...tablespaces.map(({ oid, location, files, bytes }) => {
+    ...tablespaces.map(({ oid, location, files, bytes, seconds }) => {
       const which = oid === undefined ? 'data directory' : `tablespace ${oid} at "${location}"`;
-      return `${which}: ${files} files, ${inMegabytes(bytes)} MB`;
+      return `${which}: ${described(files, bytes, seconds)}`;
     }),
     `${report.vanishedFiles} files vanished, ${report.retries} tasks repeated`,
   ];
@@ -57,7 +57,7 @@ export function completedReport(report: BackupReport, record: BackupRecord): obj
     phases: phases.map((figures) => withRate(figures)),
     workers: workers.map((figures) => withRate(figures)),
     tablespaces: tablespaces.map((figures) => ({
-      ...figures,
+      ...withRate(figures),
       oid: figures.oid ?? null,
       location: figures.location ?? null,
     })),

@@ -15,6 +15,8 @@ interface Amount {
 
 interface TablespaceAmount extends Amount {
   readonly location: string | undefined;
+  /** By the account's clock, in milliseconds; undefined while none of its tasks has ended. */
+  time?: { beginMs: number; endMs: number };
 }
 
 export class BackupAccount {
@@ -26,20 +28,26 @@ export class BackupAccount {
   readonly #workers = new Map<number, Amount & { seconds: number; retries: number }>();
   readonly #tablespaces: ReadonlyMap<number | undefined, TablespaceAmount>;
 
-  constructor(tablespaces: readonly SourceTablespace[]) {
+  readonly #now: () => number;
+
+  /** @param now milliseconds, monotonic */
+  constructor(tablespaces: readonly SourceTablespace[], now = (): number => performance.now()) {
+    this.#now = now;
     this.#tablespaces = new Map<number | undefined, TablespaceAmount>([
       [undefined, { location: undefined, files: 0, bytes: 0 }],
       ...tablespaces.map(({ oid, location }) => [oid, { location, files: 0, bytes: 0 }] as const),
     ]);
   }
 
-  /** A task that ended well. */
+  /** A task that ended well, just now. @param tablespace the one that its files lie in */
   addTask(
     outcome: Pick<CopiedOutcome, 'files' | 'parts' | 'hasBadPages' | 'badPageCount'>,
     work: TaskWork,
+    tablespace: number | undefined,
   ): void {
     const { files, parts, hasBadPages, badPageCount } = outcome;
     const worker = this.#worker(work);
+    this.#timeTablespace(tablespace, work.seconds);
     // of a file in parts, the first counts
     worker.files += files.length + parts.filter(({ offset }) => offset === 0).length;
     worker.bytes += [...files, ...parts].reduce((sum, { size }) => sum + size, 0);
@@ -57,9 +65,7 @@ export class BackupAccount {
 
   /** A file that is whole. */
   addFile({ path, size }: ManifestFile): void {
-    const oid = Number(/^pg_tblspc\/(\d+)\//.exec(path)?.[1]);
-    // a tablespace within the data directory counts as a part of that
-    const amount = this.#tablespaces.get(oid) ?? this.#tablespaces.get(undefined);
+    const amount = this.#tablespace(Number(/^pg_tblspc\/(\d+)\//.exec(path)?.[1]));
     if (amount === undefined) return;
     amount.files += 1;
     amount.bytes += size;
@@ -89,12 +95,26 @@ export class BackupAccount {
 
   /** The data directory first. */
   get tablespaces(): TablespaceFigures[] {
-    return [...this.#tablespaces].map(([oid, { location, files, bytes }]) => ({
+    return [...this.#tablespaces].map(([oid, { location, files, bytes, time }]) => ({
       oid,
       location,
       files,
       bytes,
+      seconds: time === undefined ? 0 : (time.endMs - time.beginMs) / 1000,
     }));
+  }
+
+  /** One within the data directory counts as a part of that. */
+  #tablespace(oid: number | undefined): TablespaceAmount | undefined {
+    return this.#tablespaces.get(oid) ?? this.#tablespaces.get(undefined);
+  }
+
+  #timeTablespace(oid: number | undefined, seconds: number): void {
+    const amount = this.#tablespace(oid);
+    if (amount === undefined) return;
+    const endMs = this.#now();
+    const beginMs = endMs - seconds * 1000;
+    amount.time = { beginMs: Math.min(beginMs, amount.time?.beginMs ?? beginMs), endMs };
   }
 
   #worker({ worker, seconds }: TaskWork): Amount & { seconds: number; retries: number } {

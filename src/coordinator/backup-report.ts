@@ -29,6 +29,8 @@ export interface TablespaceFigures {
   readonly location: string | undefined;
   readonly files: number;
   readonly bytes: number;
+  /** From when a worker began with its first task to when the last one was done. */
+  readonly seconds: number;
 }
 
 export interface BackupReport {

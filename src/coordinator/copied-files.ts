@@ -32,7 +32,7 @@ export class CopiedFiles implements CopyWatcher {
 
   copied(outcome: CopiedOutcome, task: CopyTask, work: TaskWork): void {
     const { files, parts, vanished, stretches, warnings } = outcome;
-    this.#account.addTask(outcome, work);
+    this.#account.addTask(outcome, work, task.files[0]?.tablespace);
     this.#target.noteStretches(stretches);
     for (const warning of warnings) this.#events.warning(warning);
     for (const file of files) this.#noteFile(file);

@@ -24,6 +24,7 @@ const PROGRESS_LIMIT_MS = 60_000;
 const PROGRESS_TICK_MS = 1000;
 /** undefined_file: the walsender cannot find a segment. */
 const SEGMENT_GONE = '58P01';
+const ADMIN_SHUTDOWN = '57P01';
 
 export interface WalReceiverOptions extends WalConnectionOptions {
   readonly systemIdentifier: bigint;
@@ -89,13 +90,13 @@ export class WalReceiver {
     this.slot = slot;
     this.#serverTimeline = serverTimeline;
     this.failed = new Promise((resolve) => (this.#resolveFailed = resolve));
-    void connection.lost.then((reason) => this.#fail(streamError(reason)));
+    void connection.lost.then((reason) => this.#fail(this.#streamError(reason)));
     this.#watch = new StreamWatch({
       clock: options.clock,
       server: connection.server,
       statusIntervalMs: options.statusIntervalMs,
       sendStatus: (wantsReply) => this.#sendStatus(wantsReply),
-      onSilence: (reason) => this.#fail(streamError(reason)),
+      onSilence: (reason) => this.#fail(this.#streamError(reason)),
     });
   }
 
@@ -200,7 +201,7 @@ export class WalReceiver {
       if (this.#hasStopped) return undefined;
       return decodeNextTimeline(sets, { timeline, lsn: segments.position });
     } catch (error) {
-      throw hasBegun ? streamError(error) : refusal(error);
+      throw hasBegun ? this.#streamError(error) : refusal(error);
     } finally {
       this.#watch.end();
       this.#copy = undefined;
@@ -262,6 +263,12 @@ export class WalReceiver {
     this.#resolveFailed(reason);
     this.destroy();
   }
+
+  /** The stream ended with an error. */
+  #streamError(error: unknown): ConvoyError {
+    const reason = described(error, 'could not receive data from WAL stream');
+    return this.slot === undefined ? reason : explainEnd(reason);
+  }
 }
 
 /** @returns the timeline that the server is on */
@@ -285,9 +292,15 @@ function refusal(error: unknown): ConvoyError {
   return described(error, 'could not send replication command "START_REPLICATION"');
 }
 
-/** The stream ended with an error. */
-function streamError(error: unknown): ConvoyError {
-  return described(error, 'could not receive data from WAL stream');
+/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command. */
+function explainEnd(reason: ConvoyError): ConvoyError {
+  const { code, message, hint, sqlState } = reason;
+  if (sqlState !== ADMIN_SHUTDOWN || hint !== undefined) return reason;
+  return new ConvoyError(code, message, {
+    hint: 'if nobody has ended the session, its replication slot was invalidated: raise max_slot_wal_keep_size on the server',
+    sqlState,
+    cause: reason,
+  });
 }
 
 function described(error: unknown, what: string): ConvoyError {

@@ -21,21 +21,36 @@ test('files count for the tablespace that they lie in', () => {
     account.addFile(file(path, size));
   }
   assert.deepEqual(account.tablespaces, [
-    { oid: undefined, location: undefined, files: 3, bytes: 8200 },
-    { oid: 16384, location: '/srv/one', files: 2, bytes: 300 },
+    { oid: undefined, location: undefined, files: 3, bytes: 8200, seconds: 0 },
+    { oid: 16384, location: '/srv/one', files: 2, bytes: 300, seconds: 0 },
   ]);
+});
+
+test('a tablespace takes from the begin of its first task to the end of its last', () => {
+  let nowMs = 10_000;
+  const account = new BackupAccount([{ oid: 16384, location: '/srv/one' }], () => nowMs);
+  account.addTask(NOTHING, { worker: 1, seconds: 2 }, 16384);
+  nowMs = 11_000;
+  account.addTask(NOTHING, { worker: 2, seconds: 4 }, 16384);
+  account.addTask(NOTHING, { worker: 3, seconds: 0.5 }, undefined);
+  nowMs = 12_500;
+  account.addTask(NOTHING, { worker: 1, seconds: 1 }, 16384);
+  assert.deepEqual(
+    account.tablespaces.map(({ seconds }) => seconds),
+    [0.5, 5.5],
+  );
 });
 
 test('workers are counted from 1, with what they copied and repeated', () => {
   const account = new BackupAccount([]);
-  account.addTask({ ...NOTHING, files: [file('a', 10), file('b', 5)] }, { worker: 7, seconds: 1 });
+  account.addTask({ ...NOTHING, files: [file('a', 10), file('b', 5)] }, { worker: 7, seconds: 1 }, undefined);
   account.addRetry({ worker: 4, seconds: 0.5 });
   const parts = [
     { ...file('c', 100), offset: 0 },
     { ...file('d', 50), offset: 1024 },
   ];
-  account.addTask({ ...NOTHING, parts }, { worker: 4, seconds: 0.25 });
-  account.addTask(NOTHING, { worker: 7, seconds: 1 });
+  account.addTask({ ...NOTHING, parts }, { worker: 4, seconds: 0.25 }, undefined);
+  account.addTask(NOTHING, { worker: 7, seconds: 1 }, undefined);
   assert.deepEqual(account.workers, [
     { worker: 1, files: 1, bytes: 150, seconds: 0.75, retries: 1 },
     { worker: 2, files: 2, bytes: 15, seconds: 2, retries: 0 },
@@ -47,11 +62,11 @@ test('bad pages are counted, as long as every server says how many', () => {
   const account = new BackupAccount([]);
   const work = { worker: 1, seconds: 0 };
   assert.deepEqual([account.hasBadPages, account.badPageCount], [false, 0]);
-  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 2 }, work);
-  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 3 }, work);
-  account.addTask(NOTHING, work);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 2 }, work, undefined);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 3 }, work, undefined);
+  account.addTask(NOTHING, work, undefined);
   assert.deepEqual([account.hasBadPages, account.badPageCount], [true, 5]);
-  account.addTask({ ...NOTHING, hasBadPages: true }, work);
-  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 1 }, work);
+  account.addTask({ ...NOTHING, hasBadPages: true }, work, undefined);
+  account.addTask({ ...NOTHING, hasBadPages: true, badPageCount: 1 }, work, undefined);
   assert.deepEqual([account.hasBadPages, account.badPageCount], [true, undefined]);
 });

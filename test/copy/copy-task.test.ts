@@ -339,6 +339,17 @@ describe('a task that fails', () => {
     assert.deepEqual(structuredClone(outcome), outcome);
   });
 
+  for (const sqlState of ['57014', '40001']) {
+    test(`may be tried again after the server ended its statement: ${sqlState}`, async () => {
+      const { tools } = stage();
+      const reader = readerThat(() => {
+        throw new ConvoyError('server_error', 'ERROR: canceling statement', { sqlState });
+      });
+      const outcome = await copyTask({ files: FILES, slot: 0 }, reader, READ, tools);
+      assert.equal(outcome.kind, 'connection_lost');
+    });
+  }
+
   test('for good where its files cannot be taken back', async () => {
     const { target, tools } = stage();
     target.canTakeBack = false;

@@ -9,7 +9,7 @@ import { before, test, type TestContext } from 'node:test';
 import { fileScope } from '../server/test-serve.js';
 import { temporaryDirectory } from '../support/cleanup.js';
 import { pgconvoy, startServe, type Serve } from '../support/pgconvoy.js';
-import { certificateFor } from '../support/certificate.js';
+import { certificateFor, hasOpenssl, NO_OPENSSL } from '../support/certificate.js';
 import type { RunResult } from '../support/tools.js';
 import { assertAbsent, assertFailed, BACKUP_ENVIRONMENT, newTarget, setStage, type Stage } from './stage.js';
 
@@ -119,6 +119,7 @@ test('a password file that others may read is not used, and a warning says so', 
 });
 
 test('sslmode=verify-full knows its server from any other', async (t) => {
+  if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
   const directory = await temporaryDirectory(t);
   const [certificate, key] = await certificateFor(directory, 'localhost');
   const [stranger] = await certificateFor(await temporaryDirectory(t), 'localhost');

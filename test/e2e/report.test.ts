@@ -52,6 +52,8 @@ interface Report extends Readonly<Record<string, unknown>> {
     readonly oid: number | null;
     readonly files: number;
     readonly bytes: number;
+    readonly seconds: number;
+    readonly bytesPerSecond: number;
   }[];
 }
 
@@ -107,6 +109,10 @@ test('--report and -v tell what was done, by phase, worker and tablespace', asyn
     // the manifest has the label, which is no copy, too
     [amount(near.filter(({ Path }) => Path !== 'backup_label')), amount(far)],
   );
+  for (const { bytes, seconds, bytesPerSecond } of report.tablespaces) {
+    assert.ok(seconds > 0);
+    assert.ok(Math.abs(bytesPerSecond - bytes / seconds) <= 1, `${bytesPerSecond}`);
+  }
   const segments = (await fs.readdir(path.join(target, 'pg_wal'))).filter((name) =>
     /^[0-9A-F]{24}$/.test(name),
   );
@@ -129,7 +135,7 @@ test('--report and -v tell what was done, by phase, worker and tablespace', asyn
     /^pgconvoy: server 15\.\S+.* through source "walsender", write-ahead log from \S+ to \S+ on timeline 1$/m,
     /^pgconvoy: phase copy: \d+\.\d\d s, \d+\.\d MB \(\d+\.\d MB\/s\)$/m,
     /^pgconvoy: worker [12]: \d+ files, \d+\.\d MB in \d+\.\d\d s \(\d+\.\d MB\/s\), 1 repeated$/m,
-    /^pgconvoy: tablespace \d+ at ".*": \d+ files, 3\.5 MB$/m,
+    /^pgconvoy: tablespace \d+ at ".*": \d+ files, 3\.5 MB in \d+\.\d\d s \(\d+\.\d MB\/s\)$/m,
     /^pgconvoy: 0 files vanished, 1 tasks repeated$/m,
   ]) {
     assert.match(result.stderr, line);

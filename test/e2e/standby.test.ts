@@ -114,7 +114,10 @@ async function proveBackup(
 /** Each source takes over what the other one does in the next version. */
 const SCENARIOS: readonly (readonly [Major, Source, Source])[] = [
   [13, 'sql', 'walsender'],
+  [14, 'walsender', 'sql'],
   [15, 'walsender', 'sql'],
+  [16, 'sql', 'walsender'],
+  [17, 'walsender', 'sql'],
   [18, 'sql', 'walsender'],
 ];
 
@@ -209,5 +212,16 @@ test('a standby that archives is waited for, and what ends the wait is said', as
     await sql(primary, 'SELECT pg_switch_wal()');
     const { status, stderr } = await running.ended;
     assert.equal(status, 0, stderr);
+  }
+});
+
+test('a standby that leaves the archive to its primary is not waited for', async (t) => {
+  const settings = { archive_mode: 'on', archive_command: 'false' };
+  const { primary, standby } = await replicatedServers(t, { major: 15, settings });
+  await sql(primary, 'CREATE TABLE something AS SELECT 1');
+  await caughtUp(standby, primary);
+  for (const source of ['sql', 'walsender'] as const) {
+    const said = await takeBackupOf(t, standby, source, await newTarget(t), ['-X', 'none']);
+    assert.match(said, /on a quiet one, run SELECT pg_switch_wal\(\) there/);
   }
 });

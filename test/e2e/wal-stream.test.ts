@@ -292,6 +292,7 @@ for (const source of SOURCES) {
     assertFailed(await running.ended, {
       error:
         /^could not receive data from WAL stream: FATAL: +terminating connection due to administrator command$/,
+      hint: /^if nobody has ended the session, its replication slot was invalidated: raise max_slot_wal_keep_size /,
     });
     assert.ok(performance.now() - killedAt < END_LIMIT_MS);
     await assertAbsent(target);

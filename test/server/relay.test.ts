@@ -192,3 +192,16 @@ test('pg_receivewal works', async (t) => {
   const { stderr } = await running;
   assert.doesNotMatch(stderr, /error/);
 });
+
+test('what a client sends is passed on, too: UPLOAD_MANIFEST', async (t) => {
+  const newer = await testServer(t, { major: 17 });
+  await createBackupRole(newer);
+  const client = await backupClient(t, await testServe(t, newer));
+  client.send('Q', 'UPLOAD_MANIFEST\0');
+  assert.equal((await client.next()).type, 'G');
+  client.send('d', '{ "PostgreSQL-Backup-Manifest-Version": 7 }');
+  client.send('c', '');
+  const answer = await client.untilReady();
+  assert.match(errorOf(answer) ?? '', /could not parse backup manifest/);
+  assert.equal(flow(await client.query('IDENTIFY_SYSTEM')), 'TDCZ');
+});

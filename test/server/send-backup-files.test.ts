@@ -7,6 +7,7 @@ import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
 import { sql, testServer } from '../support/postgres.js';
 import { copyBytes, errorFields, errorOf, flow, packet, RawClient, type RawMessage } from './raw-client.js';
 import { tarMembers } from './tar-reading.js';
+import { run } from '../support/tools.js';
 import { backupClient, createBackupRole, fileScope, testServe, type TestServe } from './test-serve.js';
 
 const scope = fileScope();
@@ -63,7 +64,10 @@ test('a damaged page is reported after all data, with the warnings of PostgreSQL
     await client.query(`SEND_BACKUP_FILES ('./${relation}')`),
     await client.query(`SEND_BACKUP_FILES ('./${relation}') START_WAL_LOCATION '0/100'`),
   ];
+  // no option of a command stays for the next one
+  const again = await client.query(`SEND_BACKUP_FILES ('./${relation}') START_WAL_LOCATION '${lsn}'`);
   await repair();
+  assert.equal(flow(again), 'Hd*NcEZ');
   assert.equal(flow(answer), 'Hd*NcEZ');
   assert.match(
     notices(answer)[0] ?? '',
@@ -271,4 +275,17 @@ test('a client that goes away in the middle of a COPY leaves the others alone', 
   assert.equal((await gone.next()).type, 'H');
   gone.socket.resetAndDestroy();
   assert.equal(flow(await client.query(`SEND_BACKUP_FILES ('./${relation}')`)), 'Hd*cCZ');
+});
+
+test('a link that leads out, and a pipe, bring nothing, and nobody waits', async (t) => {
+  const client = await backupClient(t, serve);
+  await fs.symlink('/etc/passwd', inData('leads_out'));
+  assert.equal((await run('mkfifo', [inData('pipe')])).status, 0);
+  for (const asked of ['./leads_out', './pipe']) {
+    const answer = await client.query(`SEND_BACKUP_FILES ('./PG_VERSION', '${asked}')`);
+    assert.match(flow(answer), /^(Hd\*)?EZ$/, asked);
+    assert.ok(errorOf(answer)?.includes(asked), errorOf(answer));
+    assert.ok(!copyBytes(answer).includes('root:'));
+  }
+  assert.equal(flow(await client.query("SEND_BACKUP_FILES ('./PG_VERSION')")), 'Hd*cCZ');
 });

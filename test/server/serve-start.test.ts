@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
 import { isLocal, parseListenAddress } from '../../src/server/listen-address.js';
 import type { ServeOptions } from '../../src/server/serve.js';
+import { certificateFor, hasOpenssl, NO_OPENSSL } from '../support/certificate.js';
 import { temporaryDirectory } from '../support/cleanup.js';
 import { PROGRAM, startServe as spawnServe } from '../support/pgconvoy.js';
 import { sql, testServer } from '../support/postgres.js';
@@ -26,22 +27,16 @@ import {
 
 const scope = fileScope();
 let server: EmbeddedServer;
+/** Made where there is openssl; tests that need it are skipped elsewhere. */
 let certificate: { readonly certificateFile: string; readonly keyFile: string };
 
 before(async () => {
   server = await testServer(scope, { major: 15 });
   await createBackupRole(server);
   const directory = await temporaryDirectory(scope);
-  certificate = {
-    certificateFile: path.join(directory, 'cert.pem'),
-    keyFile: path.join(directory, 'key.pem'),
-  };
-  const request = 'req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost';
-  const names = ['-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  const files = ['-keyout', certificate.keyFile, '-out', certificate.certificateFile];
-  const made = await run('openssl', [...request.split(' '), ...names, ...files]);
-  assert.equal(made.status, 0, made.stderr);
-  await fs.chmod(certificate.keyFile, 0o600);
+  if (!(await hasOpenssl())) return;
+  const [certificateFile, keyFile] = await certificateFor(directory, 'localhost', 'IP:127.0.0.1');
+  certificate = { certificateFile, keyFile };
 });
 
 test('addresses to listen on', () => {
@@ -91,7 +86,8 @@ async function refusal(options: Partial<ServeOptions>): Promise<string> {
   }
 }
 
-test('beyond this machine it starts with TLS, or when told that it may be insecure, only', async () => {
+test('beyond this machine it starts with TLS, or when told that it may be insecure, only', async (t) => {
+  if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
   const listen = { kind: 'tcp', host: '0.0.0.0', port: 0 } as const;
   assert.equal(await refusal({ listen }), 'refusing to listen beyond this machine without TLS');
   assert.equal(await refusal({ listen, tls: certificate }), 'started');
@@ -99,6 +95,7 @@ test('beyond this machine it starts with TLS, or when told that it may be insecu
 });
 
 test('a key that others can read, or that does not fit, is refused', async (t) => {
+  if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
   const directory = await temporaryDirectory(t);
   const keyFile = path.join(directory, 'key.pem');
   await fs.copyFile(certificate.keyFile, keyFile);
@@ -167,6 +164,7 @@ async function tlsClient(port: number, options: ConnectionOptions, isDirect: boo
 }
 
 test('TLS: after SSLRequest, or at once with ALPN, with large answers', async (t) => {
+  if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
   const serve = await testServe(t, server, { tls: certificate });
   await sql(server, "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)");
   await sql(server, 'CHECKPOINT');
@@ -186,6 +184,7 @@ test('TLS: after SSLRequest, or at once with ALPN, with large answers', async (t
 });
 
 test('pg_basebackup with sslmode=verify-full believes the certificate', async (t) => {
+  if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
   const pgBasebackup = requireTool(t, 'pg_basebackup');
   if (pgBasebackup === undefined) return;
   const serve = await testServe(t, server, { tls: certificate });

@@ -11,7 +11,7 @@ import { ServerConnection } from '../../src/wire/connection.js';
 import { resolveConnection } from '../../src/wire/conninfo.js';
 import { until } from '../server/test-serve.js';
 import { temporaryDirectory } from '../support/cleanup.js';
-import { certificateFor } from '../support/certificate.js';
+import { certificateFor, hasOpenssl, NO_OPENSSL } from '../support/certificate.js';
 import { sql, testServer } from '../support/postgres.js';
 import { connectTo, failureOf, LIMIT, OPTIONS, sends } from '../support/scripted-connection.js';
 import {
@@ -299,6 +299,7 @@ test(
   'what runs on a connection that is abandoned is cancelled on the server, through TLS as well',
   LIMIT,
   async (t) => {
+    if (!(await hasOpenssl())) return t.skip(NO_OPENSSL);
     const directory = await temporaryDirectory(t);
     const [certificate, key] = await certificateFor(directory, 'localhost');
     const server = await testServer(t, { major: 15, start: false });
