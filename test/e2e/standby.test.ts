@@ -67,7 +67,7 @@ async function assertEndedBy(
   expected: ExpectedFailure,
 ): Promise<void> {
   const target = await newTarget(t);
-  const running = await startBackupOf(t, server, source, target, ['-r', '1M']);
+  const running = await startBackupOf(t, server, source, target, ['-r', '1M', '-X', 'stream']);
   await untilCopying(running, target);
   await happen();
   const happened = performance.now();
