@@ -9,7 +9,7 @@ import type { SourceSpec } from '../source/open-reader.js';
 import type { ConnectionSettings, OpenedSource } from '../source/open-source.js';
 import type { StartedBackup, StoppedBackup } from '../source/source.js';
 import type { ProgressCount } from '../progress-counters.js';
-import { SYSTEM_CLOCK } from '../wal/clock.js';
+import { SYSTEM_CLOCK } from '../clock.js';
 import { WalReceiver } from '../wal/wal-receiver.js';
 import type { BackupEvents, BackupOptions, WalStreaming } from './backup-options.js';
 import { StreamedWal, type StreamedWalOptions } from './streamed-wal.js';

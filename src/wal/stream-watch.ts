@@ -3,7 +3,7 @@
  * nothing by itself, so it is asked for a sign of life. Used by wal-receiver.ts.
  */
 import { ConvoyError } from '../errors.js';
-import type { Clock } from './clock.js';
+import type { Clock } from '../clock.js';
 
 /** A server that has said nothing for so long is asked ... */
 const ASK_AFTER_MS = 2000;

@@ -11,7 +11,7 @@ import { segmentEnd } from '../pgdata/wal-names.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { CopyBoth } from '../wire/copy-both.js';
-import type { Clock } from './clock.js';
+import type { Clock } from '../clock.js';
 import { acquireSlot, quoteSlot, type SlotChoice } from './replication-slot.js';
 import { SegmentWriter, type WalSink } from './segment-writer.js';
 import { StreamWatch } from './stream-watch.js';

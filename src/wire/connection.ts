@@ -7,6 +7,7 @@
  */
 import net from 'node:net';
 import pg from 'pg';
+import { type Clock, SYSTEM_CLOCK } from '../clock.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COLLECTED_ROWS, MAX_COPY_DATA_BYTES } from '../limits.js';
 import { requestCancel } from './cancel-request.js';
@@ -59,6 +60,7 @@ export class ServerConnection implements AsyncDisposable {
   /** Rows of the answer to a query(), which node-postgres collects. */
   #queriedRows = 0;
   #lastReceivedMs = 0;
+  readonly #clock: Clock;
   /** Reading is paused on our side, for so many reasons. */
   #waits = 0;
   #isChannelBound = false;
@@ -98,6 +100,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   private constructor(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt) {
+    this.#clock = options.clock ?? SYSTEM_CLOCK;
     this.#settings = settings;
     this.#attempt = attempt;
     this.#server = describeServer(settings);
@@ -146,7 +149,7 @@ export class ServerConnection implements AsyncDisposable {
     };
   }
 
-  /** When bytes came last, by performance.now(); undefined while they are held back on this side. */
+  /** When bytes came last, by the connection's clock; undefined while they are held back on this side. */
   get lastReceivedMs(): number | undefined {
     return this.#waits > 0 ? undefined : this.#lastReceivedMs;
   }
@@ -197,8 +200,8 @@ export class ServerConnection implements AsyncDisposable {
    * @returns ends it
    */
   limitSilence(limitMs: number): () => void {
-    this.#lastReceivedMs = performance.now();
-    const isSilent = (): boolean => this.#waits === 0 && performance.now() - this.#lastReceivedMs >= limitMs;
+    this.#lastReceivedMs = this.#clock.now();
+    const isSilent = (): boolean => this.#waits === 0 && this.#clock.now() - this.#lastReceivedMs >= limitMs;
     const lose = (): void => {
       if (this.#closed || !isSilent()) return;
       const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
@@ -206,8 +209,7 @@ export class ServerConnection implements AsyncDisposable {
       this.#stream.destroy();
     };
     // what came while this process was stopped is read first
-    const timer = setInterval(() => (isSilent() ? setImmediate(lose) : undefined), limitMs / 4);
-    return () => clearInterval(timer);
+    return this.#clock.every(limitMs / 4, () => (isSilent() ? setImmediate(lose) : undefined));
   }
 
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
@@ -349,7 +351,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   #receive(chunk: Buffer): void {
-    this.#lastReceivedMs = performance.now();
+    this.#lastReceivedMs = this.#clock.now();
     try {
       this.#walker.push(chunk);
     } catch (error) {
@@ -396,7 +398,7 @@ export class ServerConnection implements AsyncDisposable {
       // pieces that came in one read wait side by side
       this.#waits -= 1;
       if (this.#waits > 0) return;
-      this.#lastReceivedMs = performance.now();
+      this.#lastReceivedMs = this.#clock.now();
       stream.resume();
     });
   }

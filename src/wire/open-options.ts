@@ -1,4 +1,5 @@
 /* How a connection is opened, beyond where it leads (conninfo.ts): what ServerConnection.open takes. */
+import type { Clock } from '../clock.js';
 
 /** A notice or warning of the server. */
 export interface Notice {
@@ -21,6 +22,8 @@ export interface OpenOptions {
   readonly detachable?: boolean;
   /** What the socket reads into, without TLS; one of its own where none is given. */
   readonly receiveBuffer?: Buffer;
+  /** That silences go by; the system's unless a test has its own. */
+  readonly clock?: Clock;
   /** Takes the notices; of the login, too. */
   readonly onNotice?: ((notice: Notice) => void) | undefined;
 }

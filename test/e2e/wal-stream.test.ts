@@ -300,6 +300,29 @@ for (const source of SOURCES) {
   });
 }
 
+test('a slot that is dropped during the copy ends the backup', async (t) => {
+  const { server, serve } = stage;
+  await sql(server, "SELECT pg_create_physical_replication_slot('dropped', true)");
+  const target = await newTarget(t);
+  const running = startBackup(t, serve, target, ['-S', 'dropped', '-r', '1M']);
+  await untilCopying(running, target);
+  const droppedAt = performance.now();
+  await sql(
+    server,
+    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'dropped'",
+  );
+  await until('it can be dropped', async () => (await slotsOf(server))[0]?.active === false);
+  await sql(server, "SELECT pg_drop_replication_slot('dropped')");
+  assertFailed(await running.ended, {
+    error:
+      /^could not receive data from WAL stream: FATAL: +terminating connection due to administrator command$/,
+    hint: /^if nobody has ended the session, its replication slot was invalidated/,
+  });
+  assert.ok(performance.now() - droppedAt < END_LIMIT_MS);
+  await assertAbsent(target);
+  await untilOutOfBackupMode(server);
+});
+
 interface Lacking {
   readonly name: string;
   /** Takes something away; returns what gives it back. */

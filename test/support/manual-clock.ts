@@ -1,6 +1,6 @@
 /* A clock that a test moves on by hand. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Clock } from '../../src/wal/clock.js';
+import type { Clock } from '../../src/clock.js';
 
 export class ManualClock implements Clock {
   #nowMs = 0;

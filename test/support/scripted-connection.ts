@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { ConvoyError } from '../../src/errors.js';
 import { ServerConnection } from '../../src/wire/connection.js';
+import type { OpenOptions } from '../../src/wire/open-options.js';
 import { ScriptedServer, type ScriptedSession } from './scripted-server.js';
 
 /** Of a connection that only a test opens. */
@@ -19,9 +20,13 @@ export function sends(...chunks: readonly Buffer[]): Answer {
 }
 
 /** A connection to a server that answers like this; it ends with the test. */
-export async function connectTo(t: TestContext, answer: Answer): Promise<ServerConnection> {
+export async function connectTo(
+  t: TestContext,
+  answer: Answer,
+  options: Partial<OpenOptions> = {},
+): Promise<ServerConnection> {
   const server = await ScriptedServer.listen(t, { query: (_text, session) => answer(session) });
-  const connection = await ServerConnection.open(server.settings(), OPTIONS);
+  const connection = await ServerConnection.open(server.settings(), { ...OPTIONS, ...options });
   t.after(() => connection.destroy());
   return connection;
 }

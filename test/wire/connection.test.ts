@@ -11,6 +11,7 @@ import { ServerConnection } from '../../src/wire/connection.js';
 import { resolveConnection } from '../../src/wire/conninfo.js';
 import { until } from '../server/test-serve.js';
 import { temporaryDirectory } from '../support/cleanup.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { certificateFor, hasOpenssl, NO_OPENSSL } from '../support/certificate.js';
 import { sql, testServer } from '../support/postgres.js';
 import { connectTo, failureOf, LIMIT, OPTIONS, sends } from '../support/scripted-connection.js';
@@ -237,6 +238,66 @@ describe('the end of a connection', LIMIT, () => {
     void connection.lost.then(() => (isLost = true));
     await nextTurn();
     assert.equal(isLost, false);
+  });
+
+  test('a server that falls silent is lost within a quarter more than the limit, by the clock', async (t) => {
+    const clock = new ManualClock();
+    const connection = await connectTo(t, () => {}, { clock });
+    let isLost = false;
+    void connection.lost.then(() => (isLost = true));
+    connection.limitSilence(8000);
+    await clock.advance(7999);
+    await nextTurn();
+    assert.equal(isLost, false);
+    await clock.advance(2001);
+    await nextTurn();
+    const { message } = await connection.lost;
+    assert.match(
+      message,
+      /^lost connection to server at "127\.0\.0\.1", port \d+: nothing received for 8 s$/,
+    );
+  });
+
+  test('what comes, or waits for us, is no silence', async (t) => {
+    const clock = new ManualClock();
+    let say = (_text: string): Promise<void> => Promise.resolve();
+    const connection = await connectTo(
+      t,
+      async (session) => {
+        await session.write(COPY_OUT);
+        say = (text) => session.write(copyData(Buffer.from(text)));
+      },
+      { clock },
+    );
+    let isLost = false;
+    void connection.lost.then(() => (isLost = true));
+    connection.limitSilence(8000);
+    const pieces: string[] = [];
+    let release: () => void = () => {};
+    const run = connection.run('COPY', {
+      copy: (piece) => {
+        pieces.push(piece.toString());
+        return piece.toString() === 'b' ? new Promise((resolve) => (release = resolve)) : undefined;
+      },
+    });
+    const ended = assert.rejects(run, { code: 'connection_lost' });
+    await until('the copy has begun', async () => {
+      await say('a');
+      return pieces.length > 0;
+    });
+    await clock.advance(7000);
+    await say('b');
+    await until('b', () => pieces.includes('b'));
+    // held back on this side
+    await clock.advance(60_000);
+    assert.equal(isLost, false);
+    release();
+    await nextTurn();
+    await clock.advance(7000);
+    assert.equal(isLost, false);
+    await clock.advance(3000);
+    await connection.lost;
+    await ended;
   });
 
   test('closing says goodbye, twice does no harm', async (t) => {

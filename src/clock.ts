@@ -1,4 +1,4 @@
-/* The time that a receiver goes by: the system's, or one that a test moves on by hand. */
+/* The time that waits and silences go by: the system's, or one that a test moves on by hand. */
 
 export interface Clock {
   /** Monotonic milliseconds. */
