@@ -112,7 +112,10 @@ describe('connections that pass nothing any more are noticed', () => {
   const SILENT =
     /^lost connection to server at "127\.0\.0\.1", port \d+: (?:no answer|nothing received) for 7\.5 s$/;
 
-  describe('all at once', { concurrency: 4 }, () => {
+  const SILENT_STREAM =
+    /^could not receive data from WAL stream: lost connection to .*: no answer for 7\.5 s$/;
+
+  describe('all at once', { concurrency: 6 }, () => {
     for (const source of ['sql', 'walsender'] as const) {
       test(`${source}: during the copy`, async (t) => {
         const proxy = await FaultyProxy.start(t, await addressOf(t, server, source));
@@ -122,6 +125,16 @@ describe('connections that pass nothing any more are noticed', () => {
         for (const connection of proxy.connections.slice(0, COORDINATORS[source])) connection.freeze();
         await assertNoticed(running, target, SILENT);
         if (source === 'sql') await untilTold(server);
+      });
+
+      test(`${source}: the connection that WAL is streamed over`, async (t) => {
+        const proxy = await FaultyProxy.start(t, await addressOf(t, server, source));
+        const target = await newTarget(t);
+        const running = startBackupAt(t, server, source, proxy, target, ['-r', '1M', '-X', 'stream']);
+        await untilCopying(running, target);
+        await running.printed(/starting background WAL receiver/);
+        proxy.connections[COORDINATORS[source]]?.freeze();
+        await assertNoticed(running, target, SILENT_STREAM);
       });
 
       test(`${source}: while the archive is waited for`, async (t) => {
