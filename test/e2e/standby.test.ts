@@ -114,11 +114,15 @@ async function proveBackup(
 /** Each source takes over what the other one does in the next version. */
 const SCENARIOS: readonly (readonly [Major, Source, Source])[] = [
   [13, 'sql', 'walsender'],
-  [14, 'walsender', 'sql'],
   [15, 'walsender', 'sql'],
+  [18, 'sql', 'walsender'],
+];
+
+/** The versions between, without promotions. */
+const MORE_SCENARIOS: readonly (readonly [Major, Source, Source])[] = [
+  [14, 'walsender', 'sql'],
   [16, 'sql', 'walsender'],
   [17, 'walsender', 'sql'],
-  [18, 'sql', 'walsender'],
 ];
 
 const PROMOTED: ExpectedFailure = {
@@ -131,26 +135,43 @@ const SWITCHED: ExpectedFailure = {
   hint: /^try again: the standby follows another primary now$/,
 };
 
+/** Two backups while the standby replays: one is started alone, the other, with its streamed WAL, as the next standby. */
+async function proveBothSources(
+  t: TestContext,
+  major: Major,
+  one: Source,
+  other: Source,
+): Promise<{ standby: EmbeddedServer; next: EmbeddedServer }> {
+  const { primary, standby } = await replicatedServers(t, { major });
+  await addTable(primary, 'bulk', 10);
+  const workload = await startWorkload(primary);
+  await workload.waitFor(20);
+  await caughtUp(standby, primary);
+
+  const target = await newTarget(t);
+  const said = await takeBackupOf(t, standby, one, target, ['-r', '20M']);
+  await proveBackup(t, standby, target, said, workload);
+
+  const copy = await newTarget(t);
+  await takeBackupOf(t, standby, other, copy, ['-X', 'stream']);
+  await verifyBackup(t, copy, major);
+  const next = await startStandby(t, copy, standby);
+  await workload.stop();
+  await caughtUp(next, primary);
+  const [rows] = await sql<{ highest: string }>(next, 'SELECT max(id) AS highest FROM ledger');
+  assert.equal(rows?.highest, String(workload.committed()));
+  return { standby, next };
+}
+
+for (const [major, one, other] of MORE_SCENARIOS) {
+  test(`a standby of PostgreSQL ${major} is backed up, to run alone, and as the next standby`, async (t) => {
+    await proveBothSources(t, major, one, other);
+  });
+}
+
 for (const [major, one, other] of SCENARIOS) {
   test(`a standby of PostgreSQL ${major} is backed up, to run alone, as the next standby, and over its promotion`, async (t) => {
-    const { primary, standby } = await replicatedServers(t, { major });
-    await addTable(primary, 'bulk', 10);
-    const workload = await startWorkload(primary);
-    await workload.waitFor(20);
-    await caughtUp(standby, primary);
-
-    const target = await newTarget(t);
-    const said = await takeBackupOf(t, standby, one, target, ['-r', '20M']);
-    await proveBackup(t, standby, target, said, workload);
-
-    const copy = await newTarget(t);
-    await takeBackupOf(t, standby, other, copy, ['-X', 'stream']);
-    await verifyBackup(t, copy, major);
-    const next = await startStandby(t, copy, standby);
-    await workload.stop();
-    await caughtUp(next, primary);
-    const [rows] = await sql<{ highest: string }>(next, 'SELECT max(id) AS highest FROM ledger');
-    assert.equal(rows?.highest, String(workload.committed()));
+    const { standby, next } = await proveBothSources(t, major, one, other);
 
     const promote = (server: EmbeddedServer) => () => sql(server, 'SELECT pg_promote()');
     await assertEndedBy(t, next, one, promote(standby), SWITCHED);
