@@ -25,9 +25,10 @@ export async function holdWalOfSession(connection: ServerConnection): Promise<bo
   return false;
 }
 
-/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command. */
+/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command; `serve` has its own for a loss that it saw. */
 export function explainLoss(reason: ConvoyError): ConvoyError {
-  if (reason.sqlState !== ADMIN_SHUTDOWN || reason.hint !== undefined) return reason;
+  const isExplained = reason.hint !== undefined || reason.message.includes('because the backup is lost');
+  if (reason.sqlState !== ADMIN_SHUTDOWN || isExplained) return reason;
   const hint =
     'if nobody has ended the session, the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size on the server';
   return new ConvoyError(reason.code, reason.message, { hint, sqlState: ADMIN_SHUTDOWN, cause: reason });
