@@ -14,7 +14,7 @@ export async function copyTask(
 ): Promise<CopyOutcome> {
   const copy = new TaskCopy(task, tools);
   try {
-    await copy.begun();
+    await copy.mayBegin();
     const { hasBadPages, badPageCount, warnings } = await reader.read(task.files, options, copy);
     const stretches = await copy.commit();
     const { files, parts, vanished } = copy;

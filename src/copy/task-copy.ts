@@ -51,7 +51,7 @@ export class TaskCopy implements FileReceiver {
   }
 
   /** To be awaited before anything is read: whole files come behind the parts of others. */
-  async begun(): Promise<void> {
+  async mayBegin(): Promise<void> {
     const { turn } = this.#task;
     if (turn !== undefined && this.#part === undefined) await this.#tools.target.turns?.await(turn);
   }

@@ -107,9 +107,12 @@ function whyLost(first: Sight, now: Sight): ConvoyError | undefined {
   });
 }
 
+/** SQLSTATE: nobody here has ended the session, as with admin_shutdown. */
+const CONNECTION_FAILURE = '08006';
+
 /** What ends a backup, as its client is told. */
 export function backupLost(reason: ConvoyError): ConvoyError {
   if (reason.code === 'serve_refused') return reason;
   const message = `terminating connection because the backup is lost: ${bareMessage(reason)}`;
-  return new ConvoyError('serve_refused', message, { cause: reason, sqlState: '57P01' });
+  return new ConvoyError('serve_refused', message, { cause: reason, sqlState: CONNECTION_FAILURE });
 }

@@ -8,9 +8,6 @@ import { ConvoyError } from '../errors.js';
 import { READ_SILENCE_MS } from '../limits.js';
 import type { ServerConnection } from '../wire/connection.js';
 
-/** SQLSTATE admin_shutdown. */
-const ADMIN_SHUTDOWN = '57P01';
-
 /**
  * Where no slot can be had, the server keeps as much as it is set to: that is said, and the backup goes on.
  *
@@ -23,15 +20,6 @@ export async function holdWalOfSession(connection: ServerConnection): Promise<bo
   const hint = 'raise max_replication_slots or wal_keep_size';
   connection.onNotice({ severity: 'NOTICE', message, hint });
   return false;
-}
-
-/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command; `serve` has its own for a loss that it saw. */
-export function explainLoss(reason: ConvoyError): ConvoyError {
-  const isExplained = reason.hint !== undefined || reason.message.includes('because the backup is lost');
-  if (reason.sqlState !== ADMIN_SHUTDOWN || isExplained) return reason;
-  const hint =
-    'if nobody has ended the session, the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size on the server';
-  return new ConvoyError(reason.code, reason.message, { hint, sqlState: ADMIN_SHUTDOWN, cause: reason });
 }
 
 /** @returns why there is no slot */

@@ -3,6 +3,7 @@
  * with the patch. Order of commands, and what a client must keep to: PROTOCOL, "Rules a client must keep".
  * Nothing that the server names is believed before it is checked (file-list-reader.ts, stop-members.ts).
  */
+import { explainSlotLoss } from '../slot-loss.js';
 import { ConvoyError } from '../errors.js';
 import { MAX_WAL_SEGMENT_BYTES, MIN_WAL_SEGMENT_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
@@ -36,7 +37,7 @@ import { identifyWalsender, type ServerIdentity } from './server-identity.js';
 import { StopMembers } from './stop-members.js';
 import { walGone } from './wal-gone.js';
 import { WalsenderReader } from './walsender-reader.js';
-import { explainLoss, holdWalOfSession } from './walsender-slot.js';
+import { holdWalOfSession } from './walsender-slot.js';
 
 /** Directories that one command asks for, to learn their modes. */
 const DIRECTORIES_PER_COMMAND = 1000;
@@ -94,7 +95,7 @@ export class WalsenderSource implements BackupSource {
       ask: () => this.#askForLoss(),
     });
     this.lost = Promise.race([connection.lost, this.#watch.failed]).then((reason) =>
-      this.#holdsWal ? explainLoss(reason) : reason,
+      this.#holdsWal ? explainSlotLoss(reason) : reason,
     );
   }
 

@@ -12,6 +12,7 @@ import type { ConnectionSettings } from '../wire/conninfo.js';
 import type { ServerConnection } from '../wire/connection.js';
 import type { CopyBoth } from '../wire/copy-both.js';
 import type { Clock } from '../clock.js';
+import { explainSlotLoss } from '../slot-loss.js';
 import { acquireSlot, quoteSlot, type SlotChoice } from './replication-slot.js';
 import { SegmentWriter, type WalSink } from './segment-writer.js';
 import { StreamWatch } from './stream-watch.js';
@@ -24,7 +25,6 @@ const PROGRESS_LIMIT_MS = 60_000;
 const PROGRESS_TICK_MS = 1000;
 /** undefined_file: the walsender cannot find a segment. */
 const SEGMENT_GONE = '58P01';
-const ADMIN_SHUTDOWN = '57P01';
 
 export interface WalReceiverOptions extends WalConnectionOptions {
   readonly systemIdentifier: bigint;
@@ -267,7 +267,7 @@ export class WalReceiver {
   /** The stream ended with an error. */
   #streamError(error: unknown): ConvoyError {
     const reason = described(error, 'could not receive data from WAL stream');
-    return this.slot === undefined ? reason : explainEnd(reason);
+    return this.slot === undefined ? reason : explainSlotLoss(reason);
   }
 }
 
@@ -290,17 +290,6 @@ async function identify(connection: ServerConnection, systemIdentifier: bigint):
 /** START_REPLICATION was answered with an error. */
 function refusal(error: unknown): ConvoyError {
   return described(error, 'could not send replication command "START_REPLICATION"');
-}
-
-/** The server ends a session to invalidate its slot, with the words that it has for an administrator's command. */
-function explainEnd(reason: ConvoyError): ConvoyError {
-  const { code, message, hint, sqlState } = reason;
-  if (sqlState !== ADMIN_SHUTDOWN || hint !== undefined) return reason;
-  return new ConvoyError(code, message, {
-    hint: 'if nobody has ended the session, its replication slot was invalidated: raise max_slot_wal_keep_size on the server',
-    sqlState,
-    cause: reason,
-  });
 }
 
 function described(error: unknown, what: string): ConvoyError {

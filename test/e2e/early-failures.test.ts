@@ -202,37 +202,37 @@ describe('WAL that is not kept', () => {
     await untilOutOfBackupMode(server);
   });
 
-  test('through serve, a slot that is invalidated ends the session, and is named as what may have done so', async (t) => {
-    const server = await stageFor(t, { max_slot_wal_keep_size: '16MB' });
+  async function assertServeEnds(
+    t: TestContext,
+    settings: Readonly<Record<string, string>>,
+    error: RegExp,
+    hint: RegExp,
+  ): Promise<void> {
+    const server = await stageFor(t, settings);
     const target = await newTarget(t);
     const serve = await addressOf(t, server, 'walsender');
     const running = startBackupAt(t, server, 'walsender', serve, target, ['-r', '1M']);
     await untilCopying(running, target);
     await churn(server);
-    await assertNoticed(
-      running,
-      target,
+    await assertNoticed(running, target, error, hint);
+    await untilOutOfBackupMode(server);
+  }
+
+  test('through serve, a slot that is invalidated ends the session, and is named as what may have done so', (t) =>
+    assertServeEnds(
+      t,
+      { max_slot_wal_keep_size: '16MB' },
       /^FATAL: +terminating connection due to administrator command$/,
       /the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size/,
-    );
-    await untilOutOfBackupMode(server);
-  });
+    ));
 
-  test('through serve, a segment that is gone ends the backup during the copy', async (t) => {
-    const server = await stageFor(t, { max_replication_slots: '0' });
-    const target = await newTarget(t);
-    const serve = await addressOf(t, server, 'walsender');
-    const running = startBackupAt(t, server, 'walsender', serve, target, ['-r', '1M']);
-    await untilCopying(running, target);
-    await churn(server);
-    await assertNoticed(
-      running,
-      target,
+  test('through serve, a segment that is gone ends the backup during the copy', (t) =>
+    assertServeEnds(
+      t,
+      { max_replication_slots: '0' },
       /^requested WAL segment [0-9A-F]{24} has already been removed$/,
       /^raise wal_keep_size on the server/,
-    );
-    await untilOutOfBackupMode(server);
-  });
+    ));
 });
 
 describe('a server that shuts down', () => {

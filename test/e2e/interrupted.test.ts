@@ -213,7 +213,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
         ? /^could not receive data from WAL stream: FATAL: +terminating connection due to administrator command$/
         : /^FATAL: +terminating connection due to administrator command$/,
       ...(fromStream
-        ? { hint: /^if nobody has ended the session, its replication slot was invalidated/ }
+        ? { hint: /^if nobody has ended the session, the slot that holds the WAL was invalidated/ }
         : {}),
     });
     assert.ok(performance.now() - killedAt < END_LIMIT_MS);

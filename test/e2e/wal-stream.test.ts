@@ -292,7 +292,7 @@ for (const source of SOURCES) {
     assertFailed(await running.ended, {
       error:
         /^could not receive data from WAL stream: FATAL: +terminating connection due to administrator command$/,
-      hint: /^if nobody has ended the session, its replication slot was invalidated: raise max_slot_wal_keep_size /,
+      hint: /^if nobody has ended the session, the slot that holds the WAL was invalidated: raise max_slot_wal_keep_size /,
     });
     assert.ok(performance.now() - killedAt < END_LIMIT_MS);
     await assertAbsent(target);
@@ -316,7 +316,7 @@ test('a slot that is dropped during the copy ends the backup', async (t) => {
   assertFailed(await running.ended, {
     error:
       /^could not receive data from WAL stream: FATAL: +terminating connection due to administrator command$/,
-    hint: /^if nobody has ended the session, its replication slot was invalidated/,
+    hint: /^if nobody has ended the session, the slot that holds the WAL was invalidated/,
   });
   assert.ok(performance.now() - droppedAt < END_LIMIT_MS);
   await assertAbsent(target);

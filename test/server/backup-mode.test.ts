@@ -158,5 +158,5 @@ test('a start that waits can be cancelled, WAL that is gone is named, a server t
   await server.stop('fast');
   const last = await client.closed();
   assert.equal(flow(last), 'E');
-  assert.match(errorOf(last) ?? '', /^57P01 FATAL: terminating connection because the backup is lost: /);
+  assert.match(errorOf(last) ?? '', /^08006 FATAL: terminating connection because the backup is lost: /);
 });
