@@ -42,7 +42,11 @@ export class ServerAccess {
 
   /** A new SQL connection that no time limit of the server's settings ends; the caller closes it. */
   async openSql(): Promise<ServerConnection> {
-    const connection = await ServerConnection.open(this.#settings, { applicationName: APPLICATION_NAME });
+    const options = `${this.#settings.options ?? ''} ${STARTUP_OPTIONS}`;
+    const connection = await ServerConnection.open(
+      { ...this.#settings, options },
+      { applicationName: APPLICATION_NAME },
+    );
     try {
       await connection.query(WITHOUT_LIMITS);
       return connection;
@@ -144,6 +148,9 @@ export class ServerAccess {
 const IDENTITY = `
   SELECT system_identifier::text, to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US "UTC"')
   FROM pg_control_system()`;
+
+/** The first statement already may be ended by a setting of the role. */
+const STARTUP_OPTIONS = '-c statement_timeout=0 -c lock_timeout=0';
 
 /** Settings that do not exist in this release are passed over. */
 const WITHOUT_LIMITS = `

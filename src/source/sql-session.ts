@@ -10,8 +10,11 @@ import type { ConnectionSettings } from '../wire/conninfo.js';
 import { ConvoyError } from '../errors.js';
 import { CONNECTION_CHECK, sessionSettingsStatement } from './sql-statements.js';
 
-/** Needed by the first statement already: a role may have other defaults, which wait for others or fail on a standby. */
-const STARTUP_OPTIONS = String.raw`-c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off`;
+/** Needed by the first statement already: a role may have other defaults, which end it, wait for others or fail on a standby. */
+const STARTUP_OPTIONS = [
+  '-c statement_timeout=0 -c lock_timeout=0',
+  String.raw`-c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off`,
+].join(' ');
 
 /** libpq's default, the user's name, is rarely a database; the functions are granted where this is connected to. */
 const DEFAULT_DATABASE = 'postgres';

@@ -231,7 +231,7 @@ test('settings of the role, a database that is not UTF-8, and odd names are no o
   await sql(
     server,
     `ALTER ROLE backup SET bytea_output = 'escape'; ALTER ROLE backup SET search_path = 'nowhere';
-     ALTER ROLE backup SET statement_timeout = '10ms'; ALTER ROLE backup SET standard_conforming_strings = off;
+     ALTER ROLE backup SET statement_timeout = '1ms'; ALTER ROLE backup SET standard_conforming_strings = off;
      ALTER ROLE backup SET default_transaction_isolation = 'serializable';
      ALTER ROLE backup SET default_transaction_deferrable = on; ALTER ROLE backup SET client_encoding = 'LATIN1'`,
   );
