@@ -23,8 +23,8 @@ export class ArchiveFileOutlet implements PieceOutlet {
     this.#held = new HeldPieces(path.dirname(file));
   }
 
-  put(piece: Buffer): undefined {
-    this.#held.add(piece);
+  put(pieces: readonly Buffer[]): undefined {
+    this.#held.add(pieces);
   }
 
   commit(): Promise<number> {

@@ -4,7 +4,8 @@
  * tar-file-writer.ts.
  */
 import { crc32 } from '@node-rs/crc32';
-import { BLOCK_BYTES, type BlockCompressor } from './compression/block-compressor.js';
+import { BLOCK_BYTES, type BlockCompressor, type Pieces } from './compression/block-compressor.js';
+import { collectBuffers } from './compression/buffer-collection.js';
 
 /** Blocks that are being compressed, or wait for the outlet. */
 const MAX_IN_FLIGHT = 4;
@@ -12,11 +13,11 @@ const MAX_IN_FLIGHT = 4;
 /** Where compressed pieces go; they stay together until they are committed. */
 export interface PieceOutlet {
   /**
-   * @param piece owned by the outlet from now on
+   * @param pieces borrowed until it returns, or what it returns has settled
    * @returns a promise where it must wait
    * @throws ConvoyError `target_io`
    */
-  put(piece: Buffer): Promise<void> | undefined;
+  put(pieces: readonly Buffer[]): Promise<void> | undefined;
   /**
    * All pieces since the last commit are complete.
    *
@@ -94,7 +95,7 @@ export class ArchiveStream {
   /** A piece that is not compressed, and counts for no CRC: what the archive begins and ends with. */
   async putRaw(piece: Buffer): Promise<void> {
     if (piece.length === 0) return;
-    await this.#outlet.put(piece);
+    await this.#outlet.put([piece]);
     await this.#outlet.commit();
   }
 
@@ -108,24 +109,31 @@ export class ArchiveStream {
     this.#held = 0;
     this.#rawBytes += content.length;
     if (this.#compressor.needsCrc) this.#rawCrc = crc32(content, this.#rawCrc);
-    const piece = this.#compressor.compress(content);
-    if (Buffer.isBuffer(piece) && this.#inFlight === 0) {
-      const room = this.#outlet.put(piece);
-      if (room !== undefined) this.#track(room);
-      return;
+    collectBuffers(content.length);
+    const pieces = this.#compressor.compress(content);
+    if (this.#inFlight === 0 && !(pieces instanceof Promise)) {
+      const room = this.#outlet.put(pieces);
+      if (room === undefined) return;
+      this.#track(this.#givenBack(room, block));
+    } else {
+      this.#track(this.#givenBack(this.#putInTurn(this.#arrived, pieces), block));
     }
     this.#block = this.#spareBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
-    this.#track(this.#putInTurn(this.#arrived, piece, block));
   }
 
-  async #putInTurn(before: Promise<void>, piece: Buffer | Promise<Buffer>, block: Buffer): Promise<void> {
+  async #putInTurn(before: Promise<void>, pieces: Pieces | Promise<Pieces>): Promise<void> {
     try {
-      await piece;
+      await pieces;
     } finally {
       await before;
     }
+    if (this.#failure === undefined) await this.#outlet.put(await pieces);
+  }
+
+  /** A block that is not compressed leaves as it is. */
+  async #givenBack(step: Promise<void>, block: Buffer): Promise<void> {
+    await step;
     if (this.#spareBlocks.length < MAX_IN_FLIGHT) this.#spareBlocks.push(block);
-    if (this.#failure === undefined) await this.#outlet.put(await piece);
   }
 
   #track(step: Promise<void>): void {

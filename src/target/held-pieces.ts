@@ -5,15 +5,13 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { fileError } from '../errors.js';
+import { PieceMemory } from './piece-memory.js';
 
-/** Bytes of a task that are kept in memory. */
-export const MAX_HELD_BYTES = 8 * 1024 * 1024;
 const COPY_BYTES = 1024 * 1024;
 
 export class HeldPieces {
   readonly #directory: string;
-  #inMemory: Buffer[] = [];
-  #memoryBytes = 0;
+  readonly #memory = new PieceMemory();
   #descriptor: number | undefined;
   #fileBytes = 0;
 
@@ -23,26 +21,24 @@ export class HeldPieces {
   }
 
   get bytes(): number {
-    return this.#fileBytes + this.#memoryBytes;
+    return this.#fileBytes + this.#memory.bytes;
   }
 
-  /** @throws ConvoyError `target_io` */
-  add(piece: Buffer): void {
-    this.#inMemory.push(piece);
-    this.#memoryBytes += piece.length;
-    if (this.#memoryBytes > MAX_HELD_BYTES) this.#spill();
+  /** @param pieces borrowed. @throws ConvoyError `target_io` */
+  add(pieces: readonly Buffer[]): void {
+    if (!this.#memory.hasRoom(pieces)) this.#spill();
+    this.#memory.add(pieces);
   }
 
   /** All of it, in order; what is yielded is valid until the next is asked for. @throws ConvoyError `target_io` */
   *take(): Generator<Buffer> {
     if (this.#fileBytes > 0) yield* this.#readFile();
-    yield* this.#inMemory;
+    yield this.#memory.content;
     this.clear();
   }
 
   clear(): void {
-    this.#inMemory = [];
-    this.#memoryBytes = 0;
+    this.#memory.clear();
     this.#fileBytes = 0;
     if (this.#descriptor !== undefined) ftruncateSync(this.#descriptor, 0);
   }
@@ -59,15 +55,12 @@ export class HeldPieces {
         this.#descriptor = openSync(name, 'wx+', 0o600);
         unlinkSync(name);
       }
-      for (const piece of this.#inMemory) {
-        writeWhole(this.#descriptor, piece, this.#fileBytes);
-        this.#fileBytes += piece.length;
-      }
+      writeWhole(this.#descriptor, this.#memory.content, this.#fileBytes);
+      this.#fileBytes += this.#memory.bytes;
     } catch (error) {
       throw fileError('write file', name, error);
     }
-    this.#inMemory = [];
-    this.#memoryBytes = 0;
+    this.#memory.clear();
   }
 
   *#readFile(): Generator<Buffer> {

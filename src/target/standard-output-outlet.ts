@@ -6,14 +6,13 @@
 import { BASE_ARCHIVE } from './archive-layout.js';
 import type { ArchiveState } from './archive-state.js';
 import type { PieceOutlet } from './archive-stream.js';
-import { MAX_HELD_BYTES } from './held-pieces.js';
+import { bytesOf, PieceMemory } from './piece-memory.js';
 import { StandardOutput } from './standard-output.js';
 
 export class StandardOutputOutlet implements PieceOutlet {
   readonly #state: ArchiveState;
   readonly #output = new StandardOutput();
-  #held: Buffer[] = [];
-  #heldBytes = 0;
+  readonly #held = new PieceMemory();
   /** Bytes since the last commit. */
   #bytes = 0;
   #hasLock = false;
@@ -22,11 +21,11 @@ export class StandardOutputOutlet implements PieceOutlet {
     this.#state = state;
   }
 
-  put(piece: Buffer): Promise<void> | undefined {
-    this.#held.push(piece);
-    this.#heldBytes += piece.length;
-    this.#bytes += piece.length;
-    return this.#hasLock || this.#heldBytes > MAX_HELD_BYTES ? this.#release() : undefined;
+  put(pieces: readonly Buffer[]): Promise<void> | undefined {
+    this.#bytes += bytesOf(pieces);
+    if (this.#hasLock || !this.#held.hasRoom(pieces)) return this.#pass(pieces);
+    this.#held.add(pieces);
+    return undefined;
   }
 
   async commit(): Promise<number> {
@@ -41,8 +40,7 @@ export class StandardOutputOutlet implements PieceOutlet {
   rollback(): boolean {
     // who has begun keeps the lock: nobody may write after half a member
     if (this.#hasLock) return false;
-    this.#held = [];
-    this.#heldBytes = 0;
+    this.#held.clear();
     this.#bytes = 0;
     return true;
   }
@@ -51,13 +49,16 @@ export class StandardOutputOutlet implements PieceOutlet {
     this.#output.close();
   }
 
+  async #pass(pieces: readonly Buffer[]): Promise<void> {
+    await this.#release();
+    // oxlint-disable-next-line eslint/no-await-in-loop
+    for (const piece of pieces) await this.#output.write(piece);
+  }
+
   async #release(): Promise<void> {
     if (!this.#hasLock) await this.#state.lock();
     this.#hasLock = true;
-    const pieces = this.#held;
-    this.#held = [];
-    this.#heldBytes = 0;
-    // oxlint-disable-next-line eslint/no-await-in-loop
-    for (const piece of pieces) await this.#output.write(piece);
+    if (this.#held.bytes > 0) await this.#output.write(this.#held.content);
+    this.#held.clear();
   }
 }

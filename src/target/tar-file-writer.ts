@@ -32,7 +32,7 @@ export class TarFileWriter {
   constructor({ path, mode, compression }: TarFileOptions) {
     this.#compressor = openCompressor(compression);
     this.#file = new OnlyFile(path, mode);
-    this.#file.put(this.#compressor.head);
+    this.#file.put([this.#compressor.head]);
     this.#stream = new ArchiveStream(this.#compressor, this.#file);
   }
 
@@ -66,7 +66,7 @@ export class TarFileWriter {
   async finish(sync: boolean): Promise<void> {
     void this.#stream.write(TAR_END);
     const { rawBytes, rawCrc } = (await this.#stream.commit()) ?? { rawBytes: 0, rawCrc: 0 };
-    this.#file.put(this.#compressor.tail(rawBytes, rawCrc));
+    this.#file.put([this.#compressor.tail(rawBytes, rawCrc)]);
     if (sync) this.#file.sync();
     this.close();
   }
@@ -92,9 +92,11 @@ class OnlyFile implements PieceOutlet {
     });
   }
 
-  put(piece: Buffer): undefined {
-    this.#attempt('write file', () => writeWhole(this.#descriptor ?? -1, piece, this.#bytes));
-    this.#bytes += piece.length;
+  put(pieces: readonly Buffer[]): undefined {
+    for (const piece of pieces) {
+      this.#attempt('write file', () => writeWhole(this.#descriptor ?? -1, piece, this.#bytes));
+      this.#bytes += piece.length;
+    }
   }
 
   commit(): Promise<number> {

@@ -6,16 +6,18 @@
 /** Bytes that are compressed at once. */
 export const BLOCK_BYTES = 1024 * 1024;
 
+/** What one block becomes, in order. */
+export type Pieces = readonly Buffer[];
+
 export interface BlockCompressor {
   /** What an archive begins with. */
   readonly head: Buffer;
   /** The end needs the CRC-32 of all bytes. */
   readonly needsCrc: boolean;
   /**
-   * @param block at most BLOCK_BYTES; borrowed until the result is there
-   * @returns bytes of their own
+   * @param block at most BLOCK_BYTES; borrowed until the result has been used
    */
-  compress(block: Buffer): Buffer | Promise<Buffer>;
+  compress(block: Buffer): Pieces | Promise<Pieces>;
   /**
    * What an archive ends with.
    *

@@ -4,7 +4,7 @@
  * put together from those of the parts. Formats: RFC 1951 and 1952.
  */
 import { constants, deflateRawSync } from 'node:zlib';
-import { BLOCK_BYTES, type BlockCompressor } from './block-compressor.js';
+import { BLOCK_BYTES, type BlockCompressor, type Pieces } from './block-compressor.js';
 
 /** Magic, method 8 (deflate), no flags, no time, no extra flags, Unix. */
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
@@ -22,12 +22,9 @@ export class GzipCompressor implements BlockCompressor {
     this.#level = level ?? constants.Z_DEFAULT_COMPRESSION;
   }
 
-  compress(block: Buffer): Buffer {
-    return deflateRawSync(block, {
-      level: this.#level,
-      chunkSize: CHUNK_BYTES,
-      finishFlush: constants.Z_SYNC_FLUSH,
-    });
+  compress(block: Buffer): Pieces {
+    const options = { level: this.#level, chunkSize: CHUNK_BYTES, finishFlush: constants.Z_SYNC_FLUSH };
+    return [deflateRawSync(block, options)];
   }
 
   tail(rawBytes: number, rawCrc: number): Buffer {

@@ -3,7 +3,7 @@
  * levels up to 2. Format: lz4's doc/lz4_Frame_format.md; lz4-frames.ts reads it.
  */
 import { compressSync } from 'lz4-napi';
-import type { BlockCompressor } from './block-compressor.js';
+import type { BlockCompressor, Pieces } from './block-compressor.js';
 
 /**
  * Magic; version 1 with independent blocks and no checksums; blocks of up to 1 MiB; and the second byte of the xxHash of those
@@ -22,13 +22,13 @@ export class Lz4Compressor implements BlockCompressor {
   readonly head = NOTHING;
   readonly needsCrc = false;
 
-  compress(block: Buffer): Buffer {
+  compress(block: Buffer): Pieces {
     const compressed = compressSync(block).subarray(LIBRARY_PREFIX_BYTES);
     const isSmaller = compressed.length < block.length;
     const content = isSmaller ? compressed : block;
     const size = Buffer.alloc(BLOCK_SIZE_BYTES);
     size.writeUInt32LE(isSmaller ? content.length : content.length + STORED);
-    return Buffer.concat([FRAME_HEADER, size, content, END_MARK]);
+    return [FRAME_HEADER, size, content, END_MARK];
   }
 
   tail(): Buffer {

@@ -1,5 +1,5 @@
 /* No compression: for archives on standard output, which are written by one thread after the other as compressed ones are. */
-import type { BlockCompressor } from './block-compressor.js';
+import type { BlockCompressor, Pieces } from './block-compressor.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -7,8 +7,8 @@ export class NoCompressor implements BlockCompressor {
   readonly head = NOTHING;
   readonly needsCrc = false;
 
-  compress(block: Buffer): Buffer {
-    return Buffer.from(block);
+  compress(block: Buffer): Pieces {
+    return [block];
   }
 
   tail(): Buffer {

@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';
 import { ConvoyError } from '../../errors.js';
-import type { BlockCompressor } from './block-compressor.js';
+import type { BlockCompressor, Pieces } from './block-compressor.js';
 
 /** ZSTD_CLEVEL_DEFAULT */
 const DEFAULT_LEVEL = 3;
@@ -36,8 +36,9 @@ export class ZstdCompressor implements BlockCompressor {
     this.#compress = findCompress();
   }
 
-  compress(block: Buffer): Buffer | Promise<Buffer> {
-    return this.#compress(block, this.#level);
+  compress(block: Buffer): Pieces | Promise<Pieces> {
+    const compressed = this.#compress(block, this.#level);
+    return Buffer.isBuffer(compressed) ? [compressed] : compressed.then((piece) => [piece]);
   }
 
   tail(): Buffer {
