@@ -123,7 +123,16 @@ export class ManifestWriter implements Disposable {
   }
 }
 
+/** Text of the times seen last: the files of a cluster share them. */
+const times = new Map<number, string>();
+const MAX_KNOWN_TIMES = 1000;
+
 /** strftime "%Y-%m-%d %H:%M:%S GMT". */
 function formatTime(secondsSinceEpoch: number): string {
-  return `${new Date(secondsSinceEpoch * 1000).toISOString().slice(0, 19).replace('T', ' ')} GMT`;
+  const known = times.get(secondsSinceEpoch);
+  if (known !== undefined) return known;
+  if (times.size >= MAX_KNOWN_TIMES) times.clear();
+  const text = `${new Date(secondsSinceEpoch * 1000).toISOString().slice(0, 19).replace('T', ' ')} GMT`;
+  times.set(secondsSinceEpoch, text);
+  return text;
 }

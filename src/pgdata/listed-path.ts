@@ -17,12 +17,12 @@ export function walDirectories(major: number): string[] {
 
 const WAL_DIRECTORIES: ReadonlySet<string> = new Set(walDirectories(Number.POSITIVE_INFINITY));
 
+/** A component that is empty, "." or "..". */
+const ODD_COMPONENT = /(?:^|\/)\.{0,2}(?:\/|$)/;
+
 /** True for a path of one or more plain components: no "..", no ".", no empty one, no NUL, not absolute. */
 export function isPlainRelativePath(relativePath: string): boolean {
-  if (relativePath === '' || relativePath.includes('\0')) return false;
-  return relativePath
-    .split('/')
-    .every((component) => component !== '' && component !== '.' && component !== '..');
+  return !ODD_COMPONENT.test(relativePath) && !relativePath.includes('\0');
 }
 
 /**
@@ -36,12 +36,11 @@ export function whyNotListed(relativePath: string): string | undefined {
   if (relativePath.startsWith('pg_wal/') && !WAL_DIRECTORIES.has(relativePath)) {
     return 'WAL is sent when the backup stops';
   }
-  const components = relativePath.split('/');
-  if (components.some(isExcludedName)) return 'excluded from backups';
-  if (components.slice(0, -1).some(isEmptiedDirectory))
-    return 'content of this directory is excluded from backups';
-  const name = components.at(-1) ?? '';
-  const directory = components.slice(0, -1).join('/');
+  const directories = relativePath.split('/');
+  const name = directories.pop() ?? '';
+  if (isExcludedName(name) || directories.some(isExcludedName)) return 'excluded from backups';
+  if (directories.some(isEmptiedDirectory)) return 'content of this directory is excluded from backups';
+  const directory = relativePath.slice(0, Math.max(0, relativePath.length - name.length - 1));
   if (isDatabaseDirectory(directory) && isTemporaryRelationName(name)) return 'temporary relation';
   return undefined;
 }

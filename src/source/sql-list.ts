@@ -43,9 +43,16 @@ export class SqlListReader {
   readonly #seen = new Set<string>();
   /** Paths of init forks, without "_init". */
   readonly #unlogged = new Set<string>();
+  /** Directories that only the directories themselves are kept of. */
+  readonly #emptied: readonly string[];
+  /** Whether what lies in a directory is left out. */
+  readonly #leftOut = new Map<string, boolean>();
 
   constructor(options: SqlListOptions) {
     this.#options = options;
+    const { insideDirectories, statsTempDirectory } = options;
+    this.#emptied =
+      statsTempDirectory === undefined ? insideDirectories : [...insideDirectories, statsTempDirectory];
   }
 
   /** A row of the listing, as text. */
@@ -95,22 +102,28 @@ export class SqlListReader {
   }
 
   finish(): { readonly files: readonly SourceFile[]; readonly directories: readonly string[] } {
+    const isAllLogged = this.#unlogged.size === 0;
     return {
-      files: this.#files.filter((file) => !this.#isUnloggedData(file.target)),
+      files: isAllLogged ? this.#files : this.#files.filter((file) => !this.#isUnloggedData(file.target)),
       directories: this.#directories,
     };
   }
 
   /** Content of directories that only the directories themselves are kept of. */
   #isLeftOut(path: string): boolean {
-    const { insideDirectories, statsTempDirectory } = this.#options;
-    const emptied =
-      statsTempDirectory === undefined ? insideDirectories : [...insideDirectories, statsTempDirectory];
-    if (emptied.some((directory) => path.startsWith(`${directory}/`))) return true;
-    return path.split('/').slice(0, -1).some(isEmptiedDirectory);
+    const { directory } = split(path);
+    let isLeftOut = this.#leftOut.get(directory);
+    if (isLeftOut === undefined) {
+      isLeftOut =
+        this.#emptied.some((emptied) => path.startsWith(`${emptied}/`)) ||
+        directory.split('/').some(isEmptiedDirectory);
+      this.#leftOut.set(directory, isLeftOut);
+    }
+    return isLeftOut;
   }
 
   #noteInitFork(path: string, rulePath: string): void {
+    if (!path.endsWith('_init')) return;
     const { directory, name } = split(path);
     const relation = isDatabaseDirectory(split(rulePath).directory) ? parseRelationFileName(name) : undefined;
     if (relation?.fork === 'init') this.#unlogged.add(`${directory}/${initForkName(relation)}`);
