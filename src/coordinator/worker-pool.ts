@@ -35,6 +35,10 @@ export const CANCEL_LIMIT_MS = 1000;
 
 export type CopiedOutcome = Extract<CopyOutcome, { kind: 'copied' }>;
 
+interface CopiedAnswer extends WorkerAnswer {
+  readonly outcome: CopiedOutcome;
+}
+
 /** Is told how the tasks go. */
 export interface CopyWatcher {
   copied(outcome: CopiedOutcome, task: CopyTask, work: TaskWork): void;
@@ -86,7 +90,11 @@ export class WorkerPool {
 
   /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */
   async copyAll(settings: CopySettings, tasks: readonly CopyTask[], watcher: CopyWatcher): Promise<void> {
-    await this.#all(tasks, (task) => this.#copy(settings, task, watcher));
+    await this.#all(
+      tasks,
+      (task) => this.#copy(settings, task, watcher),
+      ({ outcome, work }, task) => watcher.copied(outcome, task, work),
+    );
   }
 
   /** fsyncs files. @throws ConvoyError */
@@ -95,9 +103,11 @@ export class WorkerPool {
     for (let at = 0; at < paths.length; at += SYNC_FILES_PER_TASK) {
       batches.push(paths.slice(at, at + SYNC_FILES_PER_TASK));
     }
-    await this.#all(batches, async (batch) => {
-      await this.#run({ kind: 'sync', paths: batch });
-    });
+    await this.#all(
+      batches,
+      (batch) => this.#run({ kind: 'sync', paths: batch }),
+      () => {},
+    );
   }
 
   /** Ends the threads, whatever they do; their connections are closed. May be called again. */
@@ -116,31 +126,37 @@ export class WorkerPool {
     await this.#pool.destroy();
   }
 
-  async #all<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  /** @param take is given what an item has brought, once its thread has the next one */
+  async #all<Item, Result>(
+    items: readonly Item[],
+    work: (item: Item) => Promise<Result>,
+    take: (result: Result, item: Item) => void,
+  ): Promise<void> {
     const { signal } = this.#stopped;
-    for (const item of items) {
-      // a failure is reported by onError; without the signal a dropped job would never settle
-      this.#queue.add(() => this.#orDropTheRest(work(item)), { signal }).catch(() => {});
-    }
+    const taken = items.map(async (item) => {
+      // without the signal a dropped job would never settle
+      take(await this.#queue.add(() => this.#orDropTheRest(work(item)), { signal }), item);
+    });
     try {
-      await Promise.race([this.#queue.onError(), this.#queue.onIdle()]);
+      await Promise.race([this.#queue.onError(), Promise.all(taken)]);
       signal.throwIfAborted();
     } catch (error) {
+      this.#queue.clear();
       throw asConvoyError(error, signal.aborted ? 'cancelled' : 'worker_failed');
     }
   }
 
   /** What still waits is dropped before the queue can begin it. */
-  async #orDropTheRest(job: Promise<void>): Promise<void> {
+  async #orDropTheRest<Result>(job: Promise<Result>): Promise<Result> {
     try {
-      await job;
+      return await job;
     } catch (error) {
       this.#queue.clear();
       throw error;
     }
   }
 
-  async #copy(settings: CopySettings, task: CopyTask, watcher: CopyWatcher): Promise<void> {
+  async #copy(settings: CopySettings, task: CopyTask, watcher: CopyWatcher): Promise<CopiedAnswer> {
     const message = {
       kind: 'copy',
       settings,
@@ -148,10 +164,7 @@ export class WorkerPool {
     } as const;
     for (let retry = 0; ; retry += 1) {
       const { outcome, work } = await this.#run(message, retry < this.#maxRetries);
-      if (outcome.kind === 'copied') {
-        watcher.copied(outcome, task, work);
-        return;
-      }
+      if (outcome.kind === 'copied') return { outcome, work };
       watcher.retried(outcome.error, work);
       await delay(retryDelayMs(retry), undefined, { signal: this.#stopped.signal });
     }
