@@ -87,11 +87,11 @@ export async function untilCopying(running: RunningBackup, target: string): Prom
 }
 
 async function hasRelationFiles(target: string): Promise<boolean> {
-  for (const directory of ['base/1', 'base/5']) {
-    const names = await fs.readdir(path.join(target, directory)).catch(() => []);
-    if (names.length > 0) return true;
-  }
-  return false;
+  const namesIn = (directory: string): Promise<string[]> => fs.readdir(directory).catch(() => []);
+  const base = path.join(target, 'base');
+  const databases = await namesIn(base);
+  const names = await Promise.all(databases.map((database) => namesIn(path.join(base, database))));
+  return names.some(({ length }) => length > 0);
 }
 
 /** Enough data that a copy with `-r` lasts: a table of about this many megabytes. */
