@@ -12,6 +12,8 @@ const DEFAULT_LEVEL = 3;
 /** ZSTD_c_compressionLevel */
 const LEVEL_PARAMETER = 100;
 const OPTIONAL_PACKAGE = '@mongodb-js/zstd';
+/** What the package itself exports drops the level. */
+const BINDINGS = `${OPTIONAL_PACKAGE}/bindings`;
 const NOTHING = Buffer.alloc(0);
 
 type Compress = (block: Buffer, level: number) => Buffer | Promise<Buffer>;
@@ -53,7 +55,7 @@ function findCompress(): Compress {
   }
   try {
     const load = createRequire(import.meta.url);
-    const { compress } = load(OPTIONAL_PACKAGE) as {
+    const { compress } = load(BINDINGS) as {
       compress(this: void, block: Buffer, level: number): Promise<Buffer>;
     };
     return compress;
