@@ -41,6 +41,7 @@ export class SqlListReader {
   readonly #files: SourceFile[] = [];
   readonly #directories: string[] = [];
   readonly #seen = new Set<string>();
+  #rows = 0;
   /** Paths of init forks, without "_init". */
   readonly #unlogged = new Set<string>();
   /** Directories that only the directories themselves are kept of. */
@@ -61,7 +62,8 @@ export class SqlListReader {
     if (path.includes('\u{fffd}')) {
       throw new ConvoyError('file_damaged', `file name in the data directory is not valid UTF-8: "${path}"`);
     }
-    if (this.#seen.size >= MAX_LISTED_ENTRIES) {
+    this.#rows += 1;
+    if (this.#rows > MAX_LISTED_ENTRIES) {
       throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
     }
     const inTablespace = TABLESPACE_PATH.exec(path);

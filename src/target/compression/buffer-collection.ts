@@ -26,5 +26,5 @@ export function collectBuffers(bytes: number): void {
 /** Contexts that are made once the flag is set have the function. */
 function findCollect(): Collect {
   v8.setFlagsFromString('--expose-gc');
-  return vm.runInNewContext('gc') as Collect;
+  return (vm.runInNewContext('globalThis.gc') as Collect | undefined) ?? (() => {});
 }
