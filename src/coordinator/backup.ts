@@ -123,6 +123,7 @@ class BackupRun {
     const clock = this.#clock;
     await this.#openWal(signal);
     const started = await clock.time('start', () => this.#start());
+    this.#pool.connect(this.#opened.spec);
     const list = await clock.time('list', () => this.#opened.source.list());
     const tasks = this.#plan(list);
     const spec = await this.#prepareTarget(started, tasks, list);

@@ -21,6 +21,7 @@ import type {
 import { ThreadStarts } from '../thread-start.js';
 import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
+import type { SourceSpec } from '../source/open-reader.js';
 
 /**
  * A task whose connection broke is tried again on a new one: at once, then after a moment that doubles, since a server that
@@ -86,6 +87,14 @@ export class WorkerPool {
       this.#starts.fail();
       this.#stopped.abort(asConvoyError(error, 'worker_failed'));
     });
+  }
+
+  /** Lets the threads connect while there is nothing to copy yet. */
+  connect(source: SourceSpec): void {
+    for (let thread = 0; thread < this.#pool.maxThreads; thread += 1) {
+      // where that fails, the first copy tries again and says so
+      this.#run({ kind: 'connect', source }).catch(() => {});
+    }
   }
 
   /** Copies all, largest task first. @throws ConvoyError the first failure; what still waits is dropped */

@@ -6,7 +6,7 @@ import { setMaxListeners } from 'node:events';
 import { threadId } from 'node:worker_threads';
 import { assertNever } from '../assert-never.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
-import { openReader } from '../source/open-reader.js';
+import { openReader, type SourceSpec } from '../source/open-reader.js';
 import type { FileReader } from '../source/source.js';
 import { syncPaths } from '../target/directory-writer.js';
 import { openTarget } from '../target/open-target.js';
@@ -24,6 +24,11 @@ const NOTHING_COPIED = {
   stretches: [],
   hasBadPages: false,
   warnings: [],
+} as const;
+
+const CANCELLED = {
+  kind: 'failed',
+  error: new ConvoyError('cancelled', 'the backup was cancelled').toPlain(),
 } as const;
 
 export class CopyWorker {
@@ -50,6 +55,8 @@ export class CopyWorker {
 
   async #outcome(task: WorkerTask): Promise<CopyOutcome> {
     switch (task.kind) {
+      case 'connect':
+        return (await this.#connect(task.source)) ?? NOTHING_COPIED;
       case 'copy':
         return await this.#copy(task.settings, task.task);
       case 'sync':
@@ -60,26 +67,32 @@ export class CopyWorker {
   }
 
   async #copy(settings: CopySettings, task: CopyTaskMessage): Promise<CopyOutcome> {
+    const refused = await this.#connect(settings.source);
+    const reader = this.#reader;
+    if (refused !== undefined || reader === undefined) return refused ?? CANCELLED;
+    const { startLsn, verifyPageChecksums } = settings;
+    this.#tools ??= toolsOf(settings);
+    const outcome = await copyTask(task, reader, { startLsn, verifyPageChecksums }, this.#tools);
+    if (outcome.kind !== 'copied') {
+      reader.destroy();
+      this.#reader = undefined;
+    }
+    return outcome;
+  }
+
+  /** @returns why there is no connection */
+  async #connect(source: SourceSpec): Promise<CopyOutcome | undefined> {
     try {
-      this.#reader ??= await openReader(settings.source, this.#cancelled.signal);
+      this.#reader ??= await openReader(source, this.#cancelled.signal);
     } catch (error) {
       const reason = asConvoyError(error, 'connection_failed');
       if (reason.code === 'other_server') return failure(reason);
       // a server that is out of connections, or restarting a proxy, may have room a moment later
       return { kind: 'connection_lost', error: reason.toPlain() };
     }
-    if (this.#cancelled.signal.aborted) {
-      this.#reader.destroy();
-      return { kind: 'failed', error: new ConvoyError('cancelled', 'the backup was cancelled').toPlain() };
-    }
-    const { startLsn, verifyPageChecksums } = settings;
-    this.#tools ??= toolsOf(settings);
-    const outcome = await copyTask(task, this.#reader, { startLsn, verifyPageChecksums }, this.#tools);
-    if (outcome.kind !== 'copied') {
-      this.#reader.destroy();
-      this.#reader = undefined;
-    }
-    return outcome;
+    if (!this.#cancelled.signal.aborted) return undefined;
+    this.#reader.destroy();
+    return CANCELLED;
   }
 
   #sync(paths: readonly string[]): CopyOutcome {

@@ -70,6 +70,8 @@ export interface WorkerAnswer {
 
 /** What a worker can be asked for. */
 export type WorkerTask =
+  /** To connect, so that the first copy finds a connection; where that fails, it tries again. */
+  | { readonly kind: 'connect'; readonly source: SourceSpec }
   | { readonly kind: 'copy'; readonly settings: CopySettings; readonly task: CopyTaskMessage }
   | { readonly kind: 'sync'; readonly paths: readonly string[] };
 
