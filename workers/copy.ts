@@ -4,7 +4,8 @@
  */
 import { BroadcastChannel, workerData } from 'node:worker_threads';
 import { CopyWorker } from '../src/copy/copy-worker.js';
-import type { WorkerAnswer, WorkerStart, WorkerTask } from '../src/copy/messages.js';
+import type { WorkerStart } from '../src/copy/messages.js';
+import { packAnswer, unpackTask, type PackedAnswer, type PackedTask } from '../src/copy/packed-messages.js';
 import { noteThreadStarted } from '../src/thread-start.js';
 
 const start = workerData as WorkerStart;
@@ -15,6 +16,6 @@ cancel.onmessage = () => worker.cancel();
 cancel.unref();
 noteThreadStarted(start);
 
-export function run(task: WorkerTask): Promise<WorkerAnswer> {
-  return worker.run(task);
+export async function run(task: PackedTask): Promise<PackedAnswer> {
+  return packAnswer(await worker.run(unpackTask(task)));
 }

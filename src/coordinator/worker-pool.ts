@@ -18,6 +18,7 @@ import type {
   WorkerStart,
   WorkerTask,
 } from '../copy/messages.js';
+import { packTask, unpackAnswer, type PackedAnswer, type PackedTask } from '../copy/packed-messages.js';
 import { ThreadStarts } from '../thread-start.js';
 import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
@@ -48,13 +49,13 @@ export interface CopyWatcher {
 }
 
 export class WorkerPool {
-  readonly #pool: Piscina<WorkerTask, WorkerAnswer>;
+  readonly #pool: Piscina<PackedTask, PackedAnswer>;
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
   readonly #maxRetries: number;
   /** Calls that the threads have not answered yet. */
-  readonly #running = new Set<Promise<WorkerAnswer>>();
+  readonly #running = new Set<Promise<PackedAnswer>>();
   readonly #starts: ThreadStarts;
   #stopping: Promise<void> | undefined;
 
@@ -181,9 +182,9 @@ export class WorkerPool {
 
   async #run(task: WorkerTask, mayRetry = false): Promise<WorkerAnswer> {
     this.#stopped.signal.throwIfAborted();
-    const answer = this.#pool.run(task);
+    const answer = this.#pool.run(packTask(task));
     this.#running.add(answer);
-    const answered = await answer.finally(() => this.#running.delete(answer));
+    const answered = unpackAnswer(await answer.finally(() => this.#running.delete(answer)));
     const { outcome } = answered;
     switch (outcome.kind) {
       case 'copied':

@@ -1,6 +1,6 @@
 /*
  * What passes between the coordinator and its worker threads: plain data, small, without a byte of a file.
- * workers/copy.ts unpacks it.
+ * In columns while it does: packed-messages.ts.
  */
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { PlainError } from '../errors.js';
