@@ -25,22 +25,53 @@ export function isPlainRelativePath(relativePath: string): boolean {
   return !ODD_COMPONENT.test(relativePath) && !relativePath.includes('\0');
 }
 
+const EXCLUDED = 'excluded from backups';
+
+/** What a directory says of all that lies in it. */
+interface DirectoryRules {
+  readonly directory: string;
+  readonly isPlain: boolean;
+  readonly isOfWal: boolean;
+  /** Why nothing in it is listed, beside that. */
+  readonly reason: string | undefined;
+  readonly isDatabase: boolean;
+}
+
+/** Of the directory that was asked for last: lists name the files of a directory one after the other. */
+let lastRules = directoryRules('');
+
+function directoryRules(directory: string): DirectoryRules {
+  const names = directory.split('/');
+  const excluded = names.some(isExcludedName) ? EXCLUDED : undefined;
+  const emptied = names.some(isEmptiedDirectory)
+    ? 'content of this directory is excluded from backups'
+    : undefined;
+  return {
+    directory,
+    isPlain: directory === '' || isPlainRelativePath(directory),
+    isOfWal: names[0] === 'pg_wal',
+    reason: excluded ?? emptied,
+    isDatabase: isDatabaseDirectory(directory),
+  };
+}
+
 /**
  * Why a file list never contains this path, or undefined where it may.
  *
  * @param relativePath relative to the data directory, or to a tablespace's location ("PG_15_202209061/5/1259")
  */
 export function whyNotListed(relativePath: string): string | undefined {
-  if (!isPlainRelativePath(relativePath)) return 'not a plain path below the data directory';
-  if (relativePath === CONTROL_FILE_PATH) return 'sent when the backup stops';
-  if (relativePath.startsWith('pg_wal/') && !WAL_DIRECTORIES.has(relativePath)) {
-    return 'WAL is sent when the backup stops';
+  const nameAt = relativePath.lastIndexOf('/') + 1;
+  const directory = relativePath.slice(0, Math.max(0, nameAt - 1));
+  const name = relativePath.slice(nameAt);
+  if (lastRules.directory !== directory) lastRules = directoryRules(directory);
+  const { isPlain, isOfWal, reason, isDatabase } = lastRules;
+  if (!isPlain || nameAt === 1 || !isPlainRelativePath(name)) {
+    return 'not a plain path below the data directory';
   }
-  const directories = relativePath.split('/');
-  const name = directories.pop() ?? '';
-  if (isExcludedName(name) || directories.some(isExcludedName)) return 'excluded from backups';
-  if (directories.some(isEmptiedDirectory)) return 'content of this directory is excluded from backups';
-  const directory = relativePath.slice(0, Math.max(0, relativePath.length - name.length - 1));
-  if (isDatabaseDirectory(directory) && isTemporaryRelationName(name)) return 'temporary relation';
-  return undefined;
+  if (relativePath === CONTROL_FILE_PATH) return 'sent when the backup stops';
+  if (isOfWal && !WAL_DIRECTORIES.has(relativePath)) return 'WAL is sent when the backup stops';
+  if (isExcludedName(name)) return EXCLUDED;
+  if (reason !== undefined) return reason;
+  return isDatabase && isTemporaryRelationName(name) ? 'temporary relation' : undefined;
 }

@@ -34,7 +34,8 @@ const MAX_MTIME = 253_402_300_799;
 /** A socket of the server, where unix_socket_directories is in the data directory (UNIXSOCK_PATH). */
 const SOCKET_NAME = /^\.s\.PGSQL\.\d+$/;
 
-const TABLESPACE_PATH = /^pg_tblspc\/(\d+)(?:\/(.+))?$/;
+const TABLESPACES_PREFIX = 'pg_tblspc/';
+const TABLESPACE_PATH = /^pg_tblspc\/(\d+)(?:\/(.+))?$/s;
 
 export class SqlListReader {
   readonly #options: SqlListOptions;
@@ -57,8 +58,8 @@ export class SqlListReader {
   }
 
   /** A row of the listing, as text. */
-  add([path, isDirectory, size, mtime]: readonly (string | null)[]): void {
-    if (typeof path !== 'string' || !isPlainRelativePath(path)) throw badRow(path);
+  add([path, isDirectory, size, mtime]: readonly string[]): void {
+    if (path === undefined || !isPlainRelativePath(path)) throw badRow(path);
     if (path.includes('\u{fffd}')) {
       throw new ConvoyError('file_damaged', `file name in the data directory is not valid UTF-8: "${path}"`);
     }
@@ -66,14 +67,15 @@ export class SqlListReader {
     if (this.#rows > MAX_LISTED_ENTRIES) {
       throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
     }
-    const inTablespace = TABLESPACE_PATH.exec(path);
+    const inTablespace = path.startsWith(TABLESPACES_PREFIX) ? TABLESPACE_PATH.exec(path) : null;
     if (inTablespace !== null && !this.#isOfBackup(inTablespace)) return;
     const oid = Number(inTablespace?.[1]);
     const tablespace = this.#options.linkedTablespaces.has(oid) ? oid : undefined;
     const rulePath = tablespace === undefined ? path : (inTablespace?.[2] ?? '');
     // SQL does not tell it from a file, and cannot read it
-    if (SOCKET_NAME.test(split(path).name)) return;
-    if (whyNotListed(rulePath) !== undefined || this.#isLeftOut(path)) return;
+    const { directory, name } = split(path);
+    if (SOCKET_NAME.test(name)) return;
+    if (whyNotListed(rulePath) !== undefined || this.#isLeftOut(directory)) return;
     if (this.#seen.has(path)) throw new ConvoyError('untrusted_peer', `"${path}" is listed twice`);
     this.#seen.add(path);
     if (isDirectory === 't') {
@@ -112,12 +114,11 @@ export class SqlListReader {
   }
 
   /** Content of directories that only the directories themselves are kept of. */
-  #isLeftOut(path: string): boolean {
-    const { directory } = split(path);
+  #isLeftOut(directory: string): boolean {
     let isLeftOut = this.#leftOut.get(directory);
     if (isLeftOut === undefined) {
       isLeftOut =
-        this.#emptied.some((emptied) => path.startsWith(`${emptied}/`)) ||
+        this.#emptied.some((emptied) => `${directory}/`.startsWith(`${emptied}/`)) ||
         directory.split('/').some(isEmptiedDirectory);
       this.#leftOut.set(directory, isLeftOut);
     }
@@ -139,7 +140,7 @@ export class SqlListReader {
   }
 }
 
-function checkedNumber(text: string | null | undefined, max: number, path: string): number {
+function checkedNumber(text: string | undefined, max: number, path: string): number {
   const value = Number(text ?? Number.NaN);
   if (!Number.isSafeInteger(value) || value < 0 || value > max) throw badRow(path);
   return value;
@@ -150,7 +151,7 @@ function split(path: string): { directory: string; name: string } {
   return { directory: path.slice(0, Math.max(at, 0)), name: path.slice(at + 1) };
 }
 
-function badRow(path: string | null | undefined): ConvoyError {
+function badRow(path: string | undefined): ConvoyError {
   return new ConvoyError(
     'untrusted_peer',
     `the server listed an invalid path: "${String(path).slice(0, 200)}"`,

@@ -6,6 +6,7 @@ import { ConvoyError } from '../errors.js';
 import { LIST_SILENCE_MS } from '../limits.js';
 import { walDirectories } from '../pgdata/listed-path.js';
 import type { ServerConnection } from '../wire/connection.js';
+import { TextRowReader } from '../wire/text-copy.js';
 import { checkTablespaces } from './listed-tablespaces.js';
 import type { SourceFile, SourceTablespace } from './source.js';
 import { SqlListReader } from './sql-list.js';
@@ -58,14 +59,16 @@ export async function listCluster(
     insideDirectories: await insideDirectories(connection, tablespaces.linked),
     statsTempDirectory,
   });
+  const rows = new TextRowReader((row) => reader.add(row));
   await connection
     .run(listStatement(versionDirectory), {
-      row: (_set, row) => reader.add(row),
+      copy: (piece) => rows.push(piece),
       silenceLimitMs: LIST_SILENCE_MS,
     })
     .catch((error: unknown) => {
       throw withListHint(error);
     });
+  rows.finish();
   return reader.finish();
 }
 

@@ -96,20 +96,21 @@ const EMPTIED =
 /**
  * The data directory with its tablespaces, parents before children: path, whether it is a directory, size in bytes,
  * modification time in seconds. Exclusions below a directory are left to the client, but whole directories that no
- * backup contains are not gone into.
+ * backup contains are not gone into. In text format.
  */
 export function listStatement(versionDirectory: string): string {
   const entry = (path: string, directory: string): string =>
     `SELECT ${path} AS path, s.isdir, s.size, s.modification FROM ${directory}, ` +
     `LATERAL pg_catalog.pg_stat_file(${path}, true) AS s(size, access, modification, change, creation, isdir)`;
-  return `WITH RECURSIVE entry AS (
+  return `COPY (WITH RECURSIVE entry AS (
     ${entry('n', "pg_catalog.pg_ls_dir('.', true, false) AS n")}
     UNION ALL
     ${entry("e.path || '/' || n", 'entry AS e, LATERAL pg_catalog.pg_ls_dir(e.path, true, false) AS n')}
     WHERE e.isdir AND e.path <> 'pg_wal' AND e.path !~ ${literal(EMPTIED)}
       AND (e.path !~ '^pg_tblspc/[0-9]+/' OR e.path ~ ${literal(`^pg_tblspc/[0-9]+/${versionDirectory}(/|$)`)})
   )
-  SELECT path, isdir, size, pg_catalog.floor(EXTRACT(epoch FROM modification))::bigint FROM entry WHERE isdir IS NOT NULL`;
+  SELECT path, isdir, size, pg_catalog.floor(EXTRACT(epoch FROM modification))::bigint FROM entry WHERE isdir IS NOT NULL)
+  TO STDOUT`;
 }
 
 /** A part of a file, read in rows of one chunk each. */

@@ -82,6 +82,7 @@ test("only tablespaces of the backup are copied, of a linked one only this clust
     ['pg_tblspc/16386', 't'],
     [`pg_tblspc/16386/${VERSION}`, 't'],
     [`pg_tblspc/16386/${VERSION}/5/100`, 'f'],
+    [`pg_tblspc/16386/${VERSION}/5/new\nline`, 'f'],
   ]);
   assert.deepEqual(files, [`pg_tblspc/16384/${VERSION}/5/100`, `pg_tblspc/16385/${VERSION}/5/100`]);
   assert.deepEqual(directories, [
