@@ -54,7 +54,7 @@ export const MAX_TASK_FILES = 1000;
 const MAX_TASK_BYTES = 256 * 1024 * 1024;
 const MIN_TASK_BYTES = 4 * 1024 * 1024;
 /** Tasks a worker should get at least, so that all end at about the same time. */
-const TASKS_PER_WORKER = 16;
+const TASKS_PER_WORKER = 32;
 /** Whole pages, and whole rows of the sql source. */
 export const RANGE_UNIT_BYTES = 1024 * 1024;
 

@@ -94,9 +94,9 @@ describe('ranges', () => {
 describe('limits', () => {
   const cases: readonly (readonly [bytes: number, jobs: number, maxTaskBytes: number])[] = [
     [0, 1, 4 * MiB],
-    [64 * MiB, 1, 4 * MiB],
-    [64 * MiB + 1, 1, 4 * MiB + 1],
-    [1024 * MiB, 4, 16 * MiB],
+    [128 * MiB, 1, 4 * MiB],
+    [128 * MiB + 1, 1, 4 * MiB + 1],
+    [2048 * MiB, 4, 16 * MiB],
     [2 ** 50, 512, 256 * MiB],
   ];
   for (const [bytes, jobs, maxTaskBytes] of cases) {
