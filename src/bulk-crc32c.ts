@@ -2,8 +2,8 @@
  * CRC-32C of whole files. aws-crt folds with carry-less multiplication: 25 GB/s, where @node-rs/crc32 has 6, and every byte of
  * a backup passes here. It is an optional dependency of 44 MB; without it all works, slower. Used by checksum.ts.
  */
-import { createRequire } from 'node:module';
-import { crc32c as steadyCrc32c } from '@node-rs/crc32';
+import { crc32c as steadyCrc32c } from './crc32.js';
+import { loadCommonJs } from './load-commonjs.js';
 
 type Crc32c = (data: Uint8Array, previous: number) => number;
 
@@ -25,7 +25,7 @@ export function bulkCrc32c(data: Uint8Array, previous: number): number {
 function loadFast(): Crc32c | undefined {
   try {
     // the index of the package would load its clients for network services, too
-    const { crc32c } = createRequire(import.meta.url)('aws-crt/dist/native/checksums.js') as {
+    const { crc32c } = loadCommonJs('aws-crt/dist/native/checksums.js') as {
       readonly crc32c: Crc32c;
     };
     return crc32c(Buffer.from('123456789'), 0) === 0xe3069283 ? crc32c : undefined;

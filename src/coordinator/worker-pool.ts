@@ -8,7 +8,6 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import PQueue from 'p-queue';
-import { Piscina } from 'piscina';
 import { assertNever } from '../assert-never.js';
 import type {
   CopyOutcome,
@@ -19,6 +18,7 @@ import type {
   WorkerTask,
 } from '../copy/messages.js';
 import { packTask, unpackAnswer, type PackedAnswer, type PackedTask } from '../copy/packed-messages.js';
+import { ThreadPool } from '../thread-pool.js';
 import { ThreadStarts } from '../thread-start.js';
 import { asConvoyError, ConvoyError, type PlainError } from '../errors.js';
 import type { CopyTask } from '../plan/plan.js';
@@ -49,7 +49,7 @@ export interface CopyWatcher {
 }
 
 export class WorkerPool {
-  readonly #pool: Piscina<PackedTask, PackedAnswer>;
+  readonly #pool: ThreadPool<PackedTask, PackedAnswer>;
   readonly #queue: PQueue;
   readonly #cancelChannel: BroadcastChannel;
   readonly #stopped = new AbortController();
@@ -74,7 +74,7 @@ export class WorkerPool {
     this.#queue = new PQueue({ concurrency: jobs });
     this.#starts = new ThreadStarts(jobs);
     const { startedThreads } = this.#starts;
-    this.#pool = new Piscina({
+    this.#pool = new ThreadPool({
       filename: new URL('../../workers/copy.js', import.meta.url).href,
       name: 'run',
       minThreads: jobs,

@@ -6,7 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { crc32c } from '@node-rs/crc32';
+import { crc32c } from '../crc32.js';
 import { ConvoyError, fileError } from '../errors.js';
 import { CONTROL_FILE_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';

@@ -5,7 +5,7 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import PQueue from 'p-queue';
-import { Piscina } from 'piscina';
+import { ThreadPool } from '../thread-pool.js';
 import { ThreadStarts, type ThreadStart } from '../thread-start.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import type { RestoreOutcome, RestoreTask } from './messages.js';
@@ -18,7 +18,7 @@ export type RestoredOutcome = Extract<RestoreOutcome, { kind: 'restored' }>;
 export class RestorePool {
   /** An Int32 that is not zero once everything is to end; part of every task's settings. */
   readonly cancelled = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
-  readonly #pool: Piscina<RestoreTask, RestoreOutcome>;
+  readonly #pool: ThreadPool<RestoreTask, RestoreOutcome>;
   readonly #queue: PQueue;
   readonly #stopped = new AbortController();
   /** Calls that the threads have not answered yet. */
@@ -32,7 +32,7 @@ export class RestorePool {
     this.#queue = new PQueue({ concurrency: jobs });
     this.#starts = new ThreadStarts(jobs);
     const { startedThreads } = this.#starts;
-    this.#pool = new Piscina({
+    this.#pool = new ThreadPool({
       filename: new URL('../../workers/restore.js', import.meta.url).href,
       name: 'run',
       minThreads: jobs,

@@ -109,7 +109,7 @@ export function listStatement(versionDirectory: string): string {
     WHERE e.isdir AND e.path <> 'pg_wal' AND e.path !~ ${literal(EMPTIED)}
       AND (e.path !~ '^pg_tblspc/[0-9]+/' OR e.path ~ ${literal(`^pg_tblspc/[0-9]+/${versionDirectory}(/|$)`)})
   )
-  SELECT path, isdir, size, pg_catalog.floor(EXTRACT(epoch FROM modification))::bigint FROM entry WHERE isdir IS NOT NULL)
+  SELECT path, isdir, size, pg_catalog.floor(pg_catalog.date_part('epoch', modification))::bigint FROM entry WHERE isdir IS NOT NULL)
   TO STDOUT`;
 }
 

@@ -3,7 +3,7 @@
  * compresses in other threads runs ahead by a few blocks, never more. Used by streamed-archive-writer.ts and
  * tar-file-writer.ts.
  */
-import { crc32 } from '@node-rs/crc32';
+import { crc32 } from '../crc32.js';
 import { BLOCK_BYTES, type BlockCompressor, type Pieces } from './compression/block-compressor.js';
 import { collectBuffers } from './compression/buffer-collection.js';
 

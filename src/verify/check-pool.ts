@@ -3,8 +3,8 @@
  * as long as reading a few hundred megabytes. Whatever is given to them waits in one queue.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Piscina } from 'piscina';
 import { ConvoyError } from '../errors.js';
+import { ThreadPool } from '../thread-pool.js';
 import { ThreadStarts, type ThreadStart } from '../thread-start.js';
 import type { CheckOutcome, CheckTask } from './check-messages.js';
 import { CheckWorker } from './check-worker.js';
@@ -21,7 +21,7 @@ interface Waiting {
 type Runner = (task: CheckTask) => Promise<CheckOutcome>;
 
 export class CheckPool implements AsyncDisposable {
-  readonly #pool: Piscina<CheckTask, CheckOutcome> | undefined;
+  readonly #pool: ThreadPool<CheckTask, CheckOutcome> | undefined;
   readonly #starts: ThreadStarts | undefined;
   readonly #waiting: Waiting[] = [];
   readonly #idle: Runner[] = [];
@@ -85,8 +85,8 @@ export class CheckPool implements AsyncDisposable {
   }
 }
 
-function startThreads(count: number, starts: ThreadStarts): Piscina<CheckTask, CheckOutcome> {
-  const pool = new Piscina<CheckTask, CheckOutcome>({
+function startThreads(count: number, starts: ThreadStarts): ThreadPool<CheckTask, CheckOutcome> {
+  const pool = new ThreadPool<CheckTask, CheckOutcome>({
     filename: new URL('../../workers/verify.js', import.meta.url).href,
     name: 'run',
     minThreads: count,

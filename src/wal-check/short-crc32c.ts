@@ -3,7 +3,7 @@
  * Called by record-walk.ts for every record. Eight table look-ups for eight bytes ("slicing by 8", as PostgreSQL's
  * src/port/pg_crc32c_sb8.c); long runs go to native code all the same.
  */
-import { crc32c } from '@node-rs/crc32';
+import { crc32c } from '../crc32.js';
 
 /** Castagnoli, bits reversed. */
 const POLYNOMIAL = 0x82f63b78;

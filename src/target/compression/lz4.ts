@@ -2,7 +2,8 @@
  * lz4: every block is a frame of its own, of one block. The library knows the fast mode only, which liblz4 takes for
  * levels up to 2. Format: lz4's doc/lz4_Frame_format.md; lz4-frames.ts reads it.
  */
-import { compressSync } from 'lz4-napi';
+import type * as Lz4Napi from 'lz4-napi';
+import { loadCommonJs } from '../../load-commonjs.js';
 import type { BlockCompressor, Pieces } from './block-compressor.js';
 
 /**
@@ -21,9 +22,10 @@ const NOTHING = Buffer.alloc(0);
 export class Lz4Compressor implements BlockCompressor {
   readonly head = NOTHING;
   readonly needsCrc = false;
+  readonly #library = loadCommonJs('lz4-napi') as typeof Lz4Napi;
 
   compress(block: Buffer): Pieces {
-    const compressed = compressSync(block).subarray(LIBRARY_PREFIX_BYTES);
+    const compressed = this.#library.compressSync(block).subarray(LIBRARY_PREFIX_BYTES);
     const isSmaller = compressed.length < block.length;
     const content = isSmaller ? compressed : block;
     const size = Buffer.alloc(BLOCK_SIZE_BYTES);

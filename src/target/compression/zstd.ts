@@ -2,9 +2,9 @@
  * zstd: every block is a frame. Node.js has it itself from 22.15 on; before that an optional dependency does it, in libuv's
  * threads, so that its results come as promises.
  */
-import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';
 import { ConvoyError } from '../../errors.js';
+import { loadCommonJs } from '../../load-commonjs.js';
 import type { BlockCompressor, Pieces } from './block-compressor.js';
 
 /** ZSTD_CLEVEL_DEFAULT */
@@ -54,8 +54,7 @@ function findCompress(): Compress {
     return (block, level) => zstdCompressSync(block, { params: { [LEVEL_PARAMETER]: level } });
   }
   try {
-    const load = createRequire(import.meta.url);
-    const { compress } = load(BINDINGS) as {
+    const { compress } = loadCommonJs(BINDINGS) as {
       compress(this: void, block: Buffer, level: number): Promise<Buffer>;
     };
     return compress;
