@@ -22,7 +22,7 @@ const OWNER_MODE = 0o600;
 
 /** The absolute path of a file of the backup. */
 export function resolveInDirectory(spec: DirectoryTargetSpec, path: string): string {
-  const match = /^pg_tblspc\/(\d+)\/(.+)$/.exec(path);
+  const match = /^pg_tblspc\/(\d+)\/(.+)$/s.exec(path);
   if (match !== null) {
     const oid = Number(match[1]);
     const tablespace = spec.tablespaces.find((candidate) => candidate.oid === oid);
@@ -71,6 +71,8 @@ class DirectoryFileWriter implements FileWriter {
   /** Bytes of the block that are not written yet; they belong at `#position`. */
   #held = 0;
   #position: number;
+  /** Where the last byte that is to come ends. */
+  readonly #end: number;
 
   /** @param blocks where a block is taken from and given back to */
   constructor(path: string, file: TargetFile, blocks: Buffer[]) {
@@ -78,6 +80,7 @@ class DirectoryFileWriter implements FileWriter {
     this.#path = path;
     this.#file = file;
     this.#position = file.offset ?? 0;
+    this.#end = this.#position + file.size;
     this.#blocks = blocks;
     this.#block = blocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
     try {
@@ -95,7 +98,8 @@ class DirectoryFileWriter implements FileWriter {
       const bytes = Math.min(room, chunk.length - taken);
       const part = chunk.subarray(taken, taken + bytes);
       taken += bytes;
-      if (bytes === BLOCK_BYTES) {
+      const isLast = this.#position + this.#held + bytes === this.#end;
+      if (bytes === BLOCK_BYTES || (isLast && this.#held === 0)) {
         this.#writeOut(part);
         continue;
       }

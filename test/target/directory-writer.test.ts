@@ -58,6 +58,7 @@ test('paths lie below the directory, or below the tablespace that they name', ()
   };
   for (const [name, expected] of [
     ['PG_VERSION', '/backup/PG_VERSION'],
+    ['pg_tblspc/16384/new\nline', '/srv/space/new\nline'],
     ['pg_tblspc', '/backup/pg_tblspc'],
     ['pg_tblspc/16384', '/backup/pg_tblspc/16384'],
     ['pg_tblspc/16384/PG_15_1/5/1', '/srv/space/PG_15_1/5/1'],
