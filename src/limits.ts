@@ -15,6 +15,9 @@ export const MAX_COMMAND_BYTES = 64 * MiB;
 /** Any message of a server other than CopyData: a row of the file list, an error, a backup label. */
 export const MAX_BACKEND_MESSAGE_BYTES = 16 * MiB;
 
+/** A row of a COPY in text format, and what comes of it at once: a path of MAXPGPATH, all of it escaped, and three short fields. */
+export const MAX_TEXT_ROW_BYTES = 64 * KiB;
+
 /** CopyData is passed on in pieces and never held whole, so only the protocol's own limit holds: 1 GiB, as MaxAllocSize. */
 export const MAX_COPY_DATA_BYTES = 1024 * MiB;
 

@@ -73,7 +73,7 @@ interface Import {
 }
 
 const IMPORT = /^[ \t]*(?:import|export)\b([^'";]*?\bfrom\s*)?\s*["']([^"']+)["']/gm;
-const DYNAMIC_IMPORT = /\b(?:import|require)\s*\(\s*["'`]([^"'`]+)["'`]/g;
+const DYNAMIC_IMPORT = /\b(?:import|require|loadCommonJs)\s*\(\s*["'`]([^"'`]+)["'`]/g;
 
 function withoutComments(text: string): string {
   return text.replaceAll(/\/\*[\s\S]*?\*\//g, '').replaceAll(/(^|\s)\/\/.*$/gm, '$1');
@@ -200,6 +200,7 @@ const PLANTED: readonly (readonly [file: string, line: string, found: string])[]
     'copy/a.ts -> test/support/postgres.ts',
   ],
   ['server/a.ts', `import pg from 'pg';`, 'server/a.ts imports package "pg"'],
+  ['server/b.ts', `const pg = loadCommonJs('pg');`, 'server/b.ts imports package "pg"'],
   ['source/a.ts', `import { serialize } from 'pg-protocol';`, 'source/a.ts imports package "pg-protocol"'],
   [
     'source/a.ts',

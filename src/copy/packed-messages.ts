@@ -43,7 +43,7 @@ export function unpackTask(message: PackedTask): WorkerTask {
     target: valueAt(target, row),
     size: valueAt(size, row),
     mtime: valueAt(mtime, row),
-    range: range[row],
+    range: valueAt(range, row),
   }));
   return { ...message, task: { ...message.task, files } };
 }
@@ -75,7 +75,6 @@ export function unpackAnswer(answer: PackedAnswer): WorkerAnswer {
 }
 
 function valueAt<Value>(column: readonly Value[], row: number): Value {
-  const value = column[row];
-  if (value === undefined) throw new TypeError(`a message between threads has no row ${row}`);
-  return value;
+  if (row >= column.length) throw new TypeError(`a message between threads has no row ${row}`);
+  return column[row] as Value;
 }

@@ -1,5 +1,5 @@
 /*
- * Would a base backup's file list contain this path? Pure rules on names, asked by `serve` before it sends a file
+ * Would a base backup's file list contain this path? Rules on names alone, asked by `serve` before it sends a file
  * and by the client before it believes a server's list.
  */
 import { CONTROL_FILE_PATH } from './control-file.js';
@@ -32,7 +32,7 @@ interface DirectoryRules {
   readonly directory: string;
   readonly isPlain: boolean;
   readonly isOfWal: boolean;
-  /** Why nothing in it is listed, beside that. */
+  /** Why nothing in it is listed, other than WAL. */
   readonly reason: string | undefined;
   readonly isDatabase: boolean;
 }

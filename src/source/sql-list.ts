@@ -43,6 +43,8 @@ export class SqlListReader {
   readonly #directories: string[] = [];
   readonly #seen = new Set<string>();
   #rows = 0;
+  /** The first path whose bytes were not UTF-8. */
+  #undecoded: string | undefined;
   /** Paths of init forks, without "_init". */
   readonly #unlogged = new Set<string>();
   /** Directories that only the directories themselves are kept of. */
@@ -53,16 +55,14 @@ export class SqlListReader {
   constructor(options: SqlListOptions) {
     this.#options = options;
     const { insideDirectories, statsTempDirectory } = options;
-    this.#emptied =
-      statsTempDirectory === undefined ? insideDirectories : [...insideDirectories, statsTempDirectory];
+    // empty, it is the data directory itself
+    this.#emptied = statsTempDirectory ? [...insideDirectories, statsTempDirectory] : insideDirectories;
   }
 
-  /** A row of the listing, as text. */
+  /** A row of the listing, as text. @throws ConvoyError `untrusted_peer` */
   add([path, isDirectory, size, mtime]: readonly string[]): void {
     if (path === undefined || !isPlainRelativePath(path)) throw badRow(path);
-    if (path.includes('\u{fffd}')) {
-      throw new ConvoyError('file_damaged', `file name in the data directory is not valid UTF-8: "${path}"`);
-    }
+    if (path.includes('\u{fffd}')) this.#undecoded ??= path;
     this.#rows += 1;
     if (this.#rows > MAX_LISTED_ENTRIES) {
       throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
@@ -105,7 +105,12 @@ export class SqlListReader {
     return below === versionDirectory || below?.startsWith(`${versionDirectory}/`) === true;
   }
 
+  /** @throws ConvoyError `file_damaged` where a name is not UTF-8 */
   finish(): { readonly files: readonly SourceFile[]; readonly directories: readonly string[] } {
+    if (this.#undecoded !== undefined) {
+      const message = `file name in the data directory is not valid UTF-8: "${this.#undecoded}"`;
+      throw new ConvoyError('file_damaged', message);
+    }
     const isAllLogged = this.#unlogged.size === 0;
     return {
       files: isAllLogged ? this.#files : this.#files.filter((file) => !this.#isUnloggedData(file.target)),

@@ -96,7 +96,7 @@ const EMPTIED =
 /**
  * The data directory with its tablespaces, parents before children: path, whether it is a directory, size in bytes,
  * modification time in seconds. Exclusions below a directory are left to the client, but whole directories that no
- * backup contains are not gone into. In text format.
+ * backup contains are not gone into. In text format. (EXTRACT is numeric from PostgreSQL 14 on, and slower.)
  */
 export function listStatement(versionDirectory: string): string {
   const entry = (path: string, directory: string): string =>

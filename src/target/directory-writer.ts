@@ -33,7 +33,8 @@ export function resolveInDirectory(spec: DirectoryTargetSpec, path: string): str
 
 /**
  * What arrives in odd pieces is gathered to blocks of this, which begin at multiples of it: measured on ext4, the kernel
- * takes a third of the time for them that it takes for pieces of 14 kB, and the copy in the cache costs far less.
+ * takes a third of the time for them that it takes for pieces of 14 kB, and the copy in the cache costs far less. What ends a
+ * file, with nothing gathered before it, is written as it is: small files, which come whole.
  */
 const BLOCK_BYTES = 256 * 1024;
 
@@ -71,7 +72,7 @@ class DirectoryFileWriter implements FileWriter {
   /** Bytes of the block that are not written yet; they belong at `#position`. */
   #held = 0;
   #position: number;
-  /** Where the last byte that is to come ends. */
+  /** Of what is to come. */
   readonly #end: number;
 
   /** @param blocks where a block is taken from and given back to */

@@ -119,7 +119,7 @@ export class PlacedArchiveWriter implements ArchiveWriter {
   }
 }
 
-/** Writes pieces that follow each other, in blocks. */
+/** Writes pieces that follow each other, in blocks, as directory-writer.ts does. */
 class GatheredWriter {
   readonly #archive: OpenArchive;
   readonly #block: Buffer;

@@ -3,9 +3,8 @@
  * third of what DataRow messages do. Format: PostgreSQL's documentation of COPY, "Text Format".
  */
 import { ConvoyError } from '../errors.js';
+import { MAX_TEXT_ROW_BYTES } from '../limits.js';
 
-/** No row that is asked for is longer. */
-const HELD_BYTES = 64 * 1024;
 const NEWLINE = 0x0a;
 
 /** Those that COPY TO writes. */
@@ -22,7 +21,7 @@ const ESCAPED = new Map([
 
 export class TextRowReader {
   readonly #row: (fields: readonly string[]) => void;
-  readonly #held = Buffer.allocUnsafeSlow(HELD_BYTES);
+  readonly #held = Buffer.allocUnsafeSlow(MAX_TEXT_ROW_BYTES);
   #bytes = 0;
 
   /** @param row takes each row in order; no field may be NULL, it would come as "\N" */
@@ -30,10 +29,13 @@ export class TextRowReader {
     this.#row = row;
   }
 
-  /** @throws ConvoyError `untrusted_peer` for a row without an end, and whatever the taker of rows throws */
+  /**
+   * @param piece borrowed; of one CopyData, which is one row
+   * @throws ConvoyError `untrusted_peer` for a row without an end, and whatever the taker of rows throws
+   */
   push(piece: Buffer): undefined {
-    if (this.#bytes + piece.length > HELD_BYTES) this.#handOn();
-    if (this.#bytes + piece.length > HELD_BYTES) {
+    if (this.#bytes + piece.length > MAX_TEXT_ROW_BYTES) this.#handOn();
+    if (this.#bytes + piece.length > MAX_TEXT_ROW_BYTES) {
       throw new ConvoyError('untrusted_peer', 'a row in the copy stream is too long');
     }
     this.#held.set(piece, this.#bytes);
@@ -58,9 +60,9 @@ export class TextRowReader {
 
 function fieldsOf(line: string): readonly string[] {
   const fields = line.split('\t');
-  return line.includes('\\') ? fields.map(unescape) : fields;
+  return line.includes('\\') ? fields.map(unescaped) : fields;
 }
 
-function unescape(field: string): string {
+function unescaped(field: string): string {
   return field.replaceAll(ESCAPE, (escape, letter: string) => ESCAPED.get(letter) ?? escape);
 }

@@ -89,8 +89,10 @@ describe('a message between threads', () => {
 test('columns that do not fit together are an error, not files without a size', () => {
   const packed = packTask(copyOf([WHOLE, ELSEWHERE]));
   assert.ok(packed.kind === 'copy');
-  const files = { ...packed.task.files, size: [8192] };
-  assert.throws(() => unpackTask({ ...packed, task: { ...packed.task, files } }), TypeError);
+  for (const column of [{ size: [8192] }, { range: [] }]) {
+    const files = { ...packed.task.files, ...column };
+    assert.throws(() => unpackTask({ ...packed, task: { ...packed.task, files } }), TypeError);
+  }
 });
 
 function copyOf(files: readonly FileToRead[]): WorkerTask {

@@ -10,6 +10,7 @@ type Row = [path: string, isDirectory: 't' | 'f', size?: string, mtime?: string]
 function list(
   rows: readonly Row[],
   insideDirectories: readonly string[] = [],
+  statsTempDirectory: string | undefined = 'stats',
 ): { files: string[]; directories: string[] } {
   const reader = new SqlListReader({
     walDirectories: ['pg_wal/archive_status'],
@@ -17,7 +18,7 @@ function list(
     inPlaceTablespaces: new Set([16385]),
     versionDirectory: VERSION,
     insideDirectories,
-    statsTempDirectory: 'stats',
+    statsTempDirectory,
   });
   for (const [path, isDirectory, size = '10', mtime = '1700000000'] of rows)
     reader.add([path, isDirectory, size, mtime]);
@@ -133,4 +134,17 @@ test('a path twice is refused', () => {
       ]),
     /listed twice/,
   );
+});
+
+test('an empty stats_temp_directory leaves nothing out', () => {
+  const rows: Row[] = [
+    ['PG_VERSION', 'f'],
+    ['base', 't'],
+    ['base/5', 't'],
+    ['base/5/1', 'f'],
+  ];
+  assert.deepEqual(list(rows, [], ''), {
+    files: ['PG_VERSION', 'base/5/1'],
+    directories: ['base', 'base/5'],
+  });
 });

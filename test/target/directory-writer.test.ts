@@ -50,6 +50,24 @@ test('files may be written side by side', async (t) => {
   assert.equal(readFileSync(path.join(spec.directory, 'base/1/2'), 'utf8'), '2222');
 });
 
+for (const { name, offset, pieces } of [
+  { name: 'in one piece', offset: undefined, pieces: ['abcdef'] },
+  { name: 'in two pieces', offset: undefined, pieces: ['abc', 'def'] },
+  { name: 'less than was said', offset: undefined, pieces: ['abc'] },
+  { name: 'nothing', offset: undefined, pieces: [] },
+  { name: 'a part at an odd place', offset: 8193, pieces: ['abcdef'] },
+  { name: 'a part in pieces', offset: 8192, pieces: ['a', 'bcdef'] },
+]) {
+  test(`content comes to its place: ${name}`, async (t) => {
+    const spec = await makeSpec(t);
+    const at = path.join(spec.directory, 'base/1/1');
+    const writer = new DirectoryWriter(spec).createFile({ ...FILE, path: 'base/1/1', size: 6, offset });
+    for (const piece of pieces) void writer.write(Buffer.from(piece));
+    writer.finish();
+    assert.equal(readFileSync(at, 'latin1'), '\0'.repeat(offset ?? 0) + pieces.join(''));
+  });
+}
+
 test('paths lie below the directory, or below the tablespace that they name', () => {
   const spec: DirectoryTargetSpec = {
     kind: 'directory',

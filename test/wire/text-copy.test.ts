@@ -33,6 +33,11 @@ describe('rows of a COPY in text format', () => {
     });
   }
 
+  test('have what looks like a NULL, or like an end, as text', () => {
+    const bytes = Buffer.from(String.raw`\\N|\\.|a\\nb|a\q`.replaceAll('|', '\t') + '\n');
+    assert.deepEqual(rowsOf([bytes]), [[String.raw`\N`, String.raw`\.`, String.raw`a\nb`, String.raw`a\q`]]);
+  });
+
   test('come in order, however many', () => {
     const paths = Array.from({ length: 20_000 }, (_, index) => [`base/5/${index}`, String(index * 8192)]);
     const bytes = Buffer.from(paths.map((row) => `${row.join('\t')}\n`).join(''));
@@ -45,7 +50,16 @@ describe('rows of a COPY in text format', () => {
   });
 
   test('tell bytes that are not UTF-8', () => {
-    assert.deepEqual(rowsOf([Buffer.from('caf\xe9\n', 'latin1')]), [['caf\u{fffd}']]);
+    assert.deepEqual(rowsOf([Buffer.from('caf\xe9\tf\n', 'latin1')]), [['caf\u{fffd}', 'f']]);
+  });
+
+  test('are held until they are whole, whatever came before them', () => {
+    const filler = `${'x'.repeat(1000)}\n`.repeat(65);
+    const bytes = Buffer.concat([Buffer.from(filler), Buffer.from(`${'ü'.repeat(1000)}\n`)]);
+    for (const pieceBytes of [1001, 4096, 65_535, 65_536]) {
+      const rows = rowsOf(cut(bytes, pieceBytes));
+      assert.deepEqual([rows.length, rows.at(-1)], [66, ['ü'.repeat(1000)]]);
+    }
   });
 
   test('have an end', () => {

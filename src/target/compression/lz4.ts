@@ -3,8 +3,11 @@
  * levels up to 2. Format: lz4's doc/lz4_Frame_format.md; lz4-frames.ts reads it.
  */
 import type * as Lz4Napi from 'lz4-napi';
+import { ConvoyError } from '../../errors.js';
 import { loadCommonJs } from '../../load-commonjs.js';
 import type { BlockCompressor, Pieces } from './block-compressor.js';
+
+const PACKAGE = 'lz4-napi';
 
 /**
  * Magic; version 1 with independent blocks and no checksums; blocks of up to 1 MiB; and the second byte of the xxHash of those
@@ -22,10 +25,15 @@ const NOTHING = Buffer.alloc(0);
 export class Lz4Compressor implements BlockCompressor {
   readonly head = NOTHING;
   readonly needsCrc = false;
-  readonly #library = loadCommonJs('lz4-napi') as typeof Lz4Napi;
+  readonly #compress: typeof Lz4Napi.compressSync;
+
+  /** @throws ConvoyError `target_refused` where nothing here compresses lz4 */
+  constructor() {
+    this.#compress = findCompress();
+  }
 
   compress(block: Buffer): Pieces {
-    const compressed = this.#library.compressSync(block).subarray(LIBRARY_PREFIX_BYTES);
+    const compressed = this.#compress(block).subarray(LIBRARY_PREFIX_BYTES);
     const isSmaller = compressed.length < block.length;
     const content = isSmaller ? compressed : block;
     const size = Buffer.alloc(BLOCK_SIZE_BYTES);
@@ -35,5 +43,16 @@ export class Lz4Compressor implements BlockCompressor {
 
   tail(): Buffer {
     return NOTHING;
+  }
+}
+
+function findCompress(): typeof Lz4Napi.compressSync {
+  try {
+    return (loadCommonJs(PACKAGE) as typeof Lz4Napi).compressSync;
+  } catch (error) {
+    throw new ConvoyError('target_refused', 'lz4 compression is not available', {
+      hint: `install the package ${PACKAGE} for this machine`,
+      cause: error,
+    });
   }
 }
