@@ -7,10 +7,11 @@
  */
 import net from 'node:net';
 import pg from 'pg';
-import { type Clock, SYSTEM_CLOCK } from '../clock.js';
+import { SYSTEM_CLOCK } from '../clock.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COLLECTED_ROWS, MAX_COPY_DATA_BYTES } from '../limits.js';
 import { requestCancel } from './cancel-request.js';
+import { clientConfig } from './client-config.js';
 import { connectError, mayRetryWithOtherTls } from './connect-error.js';
 import { describeServer } from './connect-failure.js';
 import type { ConnectionSettings } from './conninfo.js';
@@ -21,6 +22,7 @@ import { FrameWalker } from './frames.js';
 import { openFittingHost } from './host-choice.js';
 import { CommandRun, endlessAnswer, type CommandReaction, type ResultSet } from './command-run.js';
 import { checkBackendMessage, ERROR_RESPONSE, severityOf } from './message-check.js';
+import { Reception } from './reception.js';
 import { isServerError, serverError } from './server-error.js';
 import { tlsAttempts, type TlsAttempt } from './tls-mode.js';
 
@@ -31,7 +33,6 @@ const COPY_BOTH_RESPONSE = 0x57;
 /** As large as the kernel fills in one read on a fast link; cache-warm because it is always the same. */
 const RECEIVE_BUFFER_BYTES = 512 * 1024;
 const KEEPALIVE_IDLE_MS = 30_000;
-const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
 
 type DataListener = (chunk: Buffer) => void;
 
@@ -59,10 +60,7 @@ export class ServerConnection implements AsyncDisposable {
   #running = 0;
   /** Rows of the answer to a query(), which node-postgres collects. */
   #queriedRows = 0;
-  #lastReceivedMs = 0;
-  readonly #clock: Clock;
-  /** Reading is paused on our side, for so many reasons. */
-  #waits = 0;
+  readonly #reception: Reception;
   #isChannelBound = false;
   #resolveLost: (reason: ConvoyError) => void = () => {};
   /** What the server sent that no server may send; the connection was dropped for it. */
@@ -100,7 +98,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   private constructor(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt) {
-    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#reception = new Reception(options.clock ?? SYSTEM_CLOCK);
     this.#settings = settings;
     this.#attempt = attempt;
     this.#server = describeServer(settings);
@@ -151,7 +149,7 @@ export class ServerConnection implements AsyncDisposable {
 
   /** When bytes came last, by the connection's clock; undefined while they are held back on this side. */
   get lastReceivedMs(): number | undefined {
-    return this.#waits > 0 ? undefined : this.#lastReceivedMs;
+    return this.#reception.lastMs;
   }
 
   /** "server at "db1", port 5432", for messages. */
@@ -200,16 +198,12 @@ export class ServerConnection implements AsyncDisposable {
    * @returns ends it
    */
   limitSilence(limitMs: number): () => void {
-    this.#lastReceivedMs = this.#clock.now();
-    const isSilent = (): boolean => this.#waits === 0 && this.#clock.now() - this.#lastReceivedMs >= limitMs;
-    const lose = (): void => {
-      if (this.#closed || !isSilent()) return;
+    return this.#reception.limitSilence(limitMs, () => {
+      if (this.#closed) return;
       const message = `lost connection to ${this.#server}: nothing received for ${limitMs / 1000} s`;
       this.#fail(new ConvoyError('connection_lost', message));
       this.#stream.destroy();
-    };
-    // what came while this process was stopped is read first
-    return this.#clock.every(limitMs / 4, () => (isSilent() ? setImmediate(lose) : undefined));
+    });
   }
 
   /** Runs one SQL statement with parameters; every value comes back as text or null. */
@@ -315,26 +309,10 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   #createClient(settings: ConnectionSettings, options: OpenOptions, attempt: TlsAttempt): PgClient {
-    const startupOptions = [
-      settings.options ?? '',
-      options.role === undefined ? '' : `-c role=${escapeStartupOption(options.role)}`,
-      // node-postgres reads text as UTF-8; and without any options it would take PGOPTIONS
-      '-c client_encoding=UTF8',
-    ];
     const config = {
-      host: settings.hostaddr ?? settings.host,
-      port: settings.port,
-      user: settings.user,
-      database: settings.database ?? settings.user,
-      ssl: attempt.kind === 'tls' ? { host: settings.host, ...attempt.ssl } : false,
-      application_name: settings.applicationName ?? options.applicationName,
-      options: startupOptions.filter((option) => option !== '').join(' '),
-      sslnegotiation: attempt.kind === 'tls' ? settings.sslnegotiation : 'postgres',
-      enableChannelBinding: settings.channelBinding !== 'disable',
-      connectionTimeoutMillis: settings.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
+      ...clientConfig(settings, options, attempt),
       password: () => this.#findPassword(settings, options),
       stream: () => this.#stream,
-      replication: String(options.replication === true),
     };
     return new pg.Client(config) as PgClient;
   }
@@ -351,7 +329,7 @@ export class ServerConnection implements AsyncDisposable {
   }
 
   #receive(chunk: Buffer): void {
-    this.#lastReceivedMs = this.#clock.now();
+    this.#reception.noteReceived();
     try {
       this.#walker.push(chunk);
     } catch (error) {
@@ -390,17 +368,7 @@ export class ServerConnection implements AsyncDisposable {
       throw new ConvoyError('untrusted_peer', 'the server sent copy data that nobody asked for');
     }
     const wait = this.#run.copyPiece(chunk, isLast);
-    if (wait === undefined) return;
-    const stream = this.#stream;
-    this.#waits += 1;
-    stream.pause();
-    void wait.finally(() => {
-      // pieces that came in one read wait side by side
-      this.#waits -= 1;
-      if (this.#waits > 0) return;
-      this.#lastReceivedMs = this.#clock.now();
-      stream.resume();
-    });
+    if (wait !== undefined) this.#reception.holdBack(this.#stream, wait);
   }
 
   #fail(error: unknown): void {
@@ -424,9 +392,4 @@ export class ServerConnection implements AsyncDisposable {
       cause: error,
     });
   }
-}
-
-/** pg_split_opts: blanks and backslashes are escaped by a backslash. */
-function escapeStartupOption(value: string): string {
-  return value.replaceAll(/[\\\s]/g, String.raw`\$&`);
 }
