@@ -20,9 +20,10 @@ export function canPrompt(): boolean {
 export async function promptPassword(prompt: string): Promise<string> {
   if (!canPrompt()) throw new ConvoyError('connection_settings', 'no terminal to ask for the password on');
   const terminal = new ReadStream(openSync('/dev/tty', 'r'));
-  process.stderr.write(prompt);
+  // first, since whoever sees the prompt may begin to type
   terminal.setRawMode(true);
   try {
+    process.stderr.write(prompt);
     let typed: string[] = [];
     for await (const chunk of terminal) {
       for (const character of String(chunk)) {
