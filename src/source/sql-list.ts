@@ -62,10 +62,14 @@ export class SqlListReader {
   /** A row of the listing, as text. @throws ConvoyError `untrusted_peer` */
   add([path, isDirectory, size, mtime]: readonly string[]): void {
     if (path === undefined || !isPlainRelativePath(path)) throw badRow(path);
-    if (path.includes('\u{fffd}')) this.#undecoded ??= path;
     this.#rows += 1;
     if (this.#rows > MAX_LISTED_ENTRIES) {
       throw new ConvoyError('untrusted_peer', `the server listed more than ${MAX_LISTED_ENTRIES} files`);
+    }
+    if (path.includes('\u{fffd}')) {
+      // several names may look the same like this
+      this.#undecoded ??= path;
+      return;
     }
     const inTablespace = path.startsWith(TABLESPACES_PREFIX) ? TABLESPACE_PATH.exec(path) : null;
     if (inTablespace !== null && !this.#isOfBackup(inTablespace)) return;

@@ -1,6 +1,6 @@
 /*
- * Takes a COPY in text format apart into rows of strings, many at a time: of long answers with short rows that costs a
- * third of what DataRow messages do. Format: PostgreSQL's documentation of COPY, "Text Format".
+ * Takes a COPY in text format apart into rows of strings, many at a time: of long answers with short rows that costs
+ * far less than DataRow messages do. Format: PostgreSQL's documentation of COPY, "Text Format".
  */
 import { ConvoyError } from '../errors.js';
 import { MAX_TEXT_ROW_BYTES } from '../limits.js';

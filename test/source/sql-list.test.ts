@@ -148,3 +148,11 @@ test('an empty stats_temp_directory leaves nothing out', () => {
     directories: ['base', 'base/5'],
   });
 });
+
+test('names that look the same once they are decoded are no names twice', () => {
+  const rows: Row[] = [
+    ['caf\u{fffd}', 'f'],
+    ['caf\u{fffd}', 'f'],
+  ];
+  assert.throws(() => list(rows), { code: 'file_damaged', message: /not valid UTF-8: "caf\u{fffd}"$/u });
+});
