@@ -4,9 +4,9 @@
  * Source: PQcancel in PostgreSQL's fe-cancel.c; as PQcancelCreate since 17, encrypted where the session is.
  */
 import net from 'node:net';
-import pg from 'pg';
 import type { ConnectionSettings } from './conninfo.js';
 import { isUnixSocket } from './conninfo.js';
+import { pg } from './pg.js';
 import type { CancelConnection, PgClient } from './pg-client.js';
 import type { TlsAttempt } from './tls-mode.js';
 

@@ -6,7 +6,6 @@
  * Without TLS the socket reads into one reused buffer (`onread`): half the kernel time of fresh buffers.
  */
 import net from 'node:net';
-import pg from 'pg';
 import { SYSTEM_CLOCK } from '../clock.js';
 import { asConvoyError, ConvoyError } from '../errors.js';
 import { MAX_BACKEND_MESSAGE_BYTES, MAX_COLLECTED_ROWS, MAX_COPY_DATA_BYTES } from '../limits.js';
@@ -22,6 +21,7 @@ import { FrameWalker } from './frames.js';
 import { openFittingHost } from './host-choice.js';
 import { CommandRun, endlessAnswer, type CommandReaction, type ResultSet } from './command-run.js';
 import { checkBackendMessage, ERROR_RESPONSE, severityOf } from './message-check.js';
+import { pg } from './pg.js';
 import { Reception } from './reception.js';
 import { isServerError, serverError } from './server-error.js';
 import { tlsAttempts, type TlsAttempt } from './tls-mode.js';
