@@ -6,7 +6,7 @@ import {
   primaryConninfo,
   resolveConnectionSettings,
   type ConnectionSettings,
-} from '../source/open-source.js';
+} from '../source/connection-settings.js';
 import { canPrompt, promptPassword } from './password-prompt.js';
 
 export interface ConnectionFlags {

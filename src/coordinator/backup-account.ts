@@ -1,5 +1,5 @@
 /*
- * Keeps account of what a backup copied: by worker, by tablespace, and what was odd about it. Filled by backup.ts as
+ * Keeps account of what a backup copied: by worker, by tablespace, and what was odd about it. Filled by backup-run.ts as
  * tasks end; its figures are for the report.
  */
 import type { TaskWork } from '../copy/messages.js';

@@ -3,7 +3,7 @@ import type { ChecksumAlgorithm } from '../checksum.js';
 import type { ProgressCount } from '../progress-counters.js';
 import type { Compression } from '../target/compression/compression.js';
 import type { TablespaceMapping } from '../target/tablespace-mapping.js';
-import type { ConnectionSettings } from '../source/open-source.js';
+import type { ConnectionSettings } from '../source/connection-settings.js';
 import type { SourceChoice } from '../source/source-choice.js';
 import type { SlotChoice } from '../wal/replication-slot.js';
 

@@ -1,6 +1,6 @@
 /*
  * The place that one backup goes to, from the first check to the last rename: a directory with its tablespaces and its
- * manifest, tar archives, or nothing at all (-t blackhole). Held by backup.ts, which says when.
+ * manifest, tar archives, or nothing at all (-t blackhole). Held by backup-run.ts, which says when.
  */
 import { assertNever } from '../assert-never.js';
 import type { ChecksumAlgorithm } from '../checksum.js';

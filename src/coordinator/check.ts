@@ -3,7 +3,8 @@
  * for room, in the words of the backup that would fail.
  */
 import { asConvoyError } from '../errors.js';
-import type { ConnectionSettings, WalNeed } from '../source/open-source.js';
+import type { ConnectionSettings } from '../source/connection-settings.js';
+import type { WalNeed } from '../source/open-source.js';
 import { areMet, type Requirement } from '../source/requirement.js';
 import { grantScript } from '../source/sql-grants.js';
 import { SqlInspection, type ClusterContents } from '../source/sql-inspection.js';

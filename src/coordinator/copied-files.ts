@@ -1,6 +1,6 @@
 /*
  * What becomes of a task that has ended: whole files go into the manifest and the account, parts are put together, what
- * vanished leaves the target. Told by the pool, on behalf of backup.ts.
+ * vanished leaves the target. Told by the pool, on behalf of backup-run.ts.
  */
 import type { TaskWork } from '../copy/messages.js';
 import { RangeAssembly, type VanishedFile } from '../copy/range-assembly.js';

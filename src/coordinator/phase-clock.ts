@@ -1,4 +1,4 @@
-/* How long each phase of a backup takes. Held by backup.ts; its figures are for the report. */
+/* How long each phase of a backup takes. Held by backup-run.ts; its figures are for the report. */
 import type { BackupPhase } from './backup-options.js';
 import type { PhaseFigures } from './backup-report.js';
 

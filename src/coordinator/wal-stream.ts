@@ -1,12 +1,13 @@
 /*
  * The WAL of a backup while its files are copied (-X stream): a receiver on a connection of its own to the server that the
- * backup comes from. Held by backup.ts, which says when. Order as in BaseBackup of PostgreSQL's pg_basebackup.c, but that
+ * backup comes from. Held by backup-run.ts, which says when. Order as in BaseBackup of PostgreSQL's pg_basebackup.c, but that
  * the slot is there before the backup starts: what the server lacks is told at once, and no checkpoint comes between.
  */
 import type { ConvoyError } from '../errors.js';
 import { parseBackupLabel } from '../pgdata/backup-label.js';
 import type { SourceSpec } from '../source/open-reader.js';
-import type { ConnectionSettings, OpenedSource } from '../source/open-source.js';
+import type { ConnectionSettings } from '../source/connection-settings.js';
+import type { OpenedSource } from '../source/open-source.js';
 import type { StartedBackup, StoppedBackup } from '../source/source.js';
 import type { ProgressCount } from '../progress-counters.js';
 import { SYSTEM_CLOCK } from '../clock.js';

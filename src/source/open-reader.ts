@@ -1,11 +1,13 @@
 /*
- * A worker thread's connection from the description of the source that the coordinator has opened (open-source.ts). Only the
- * reader that is needed is loaded: every thread pays for what it loads.
+ * A worker thread's connection from the description of the source that the coordinator has opened (open-source.ts). Both
+ * readers are loaded with the thread, which has time for it: when the source is known, the copy is about to begin.
  */
 import { assertNever } from '../assert-never.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import type { ServerIdentity } from './server-identity.js';
 import type { FileReader } from './source.js';
+import { SqlReader } from './sql-reader.js';
+import { WalsenderReader } from './walsender-reader.js';
 
 const WORKER_NAME = 'pgconvoy worker';
 
@@ -24,16 +26,13 @@ interface SpecOf<Kind extends string> {
 /** A worker's connection. @param signal drops it, at any time */
 export async function openReader(spec: SourceSpec, signal: AbortSignal): Promise<FileReader> {
   switch (spec.kind) {
-    case 'walsender': {
-      const { WalsenderReader } = await import('./walsender-reader.js');
+    case 'walsender':
       return await WalsenderReader.open(spec.settings, {
         applicationName: WORKER_NAME,
         expected: spec.identity,
         signal,
       });
-    }
     case 'sql': {
-      const { SqlReader } = await import('./sql-reader.js');
       const { fileMode, dataChecksums, identity: expected } = spec;
       return await SqlReader.open(spec.settings, {
         applicationName: WORKER_NAME,

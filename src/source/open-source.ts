@@ -9,9 +9,7 @@ import { SqlSource } from './sql-source.js';
 import type { WalNeed } from './sql-wal-needs.js';
 import { WalsenderSource } from './walsender-source.js';
 
-export { primaryConninfo } from '../wire/primary-conninfo.js';
 export type { WalNeed };
-export { resolveConnection as resolveConnectionSettings, type ConnectionSettings } from '../wire/conninfo.js';
 
 export interface OpenSourceOptions {
   readonly choice: SourceChoice;
