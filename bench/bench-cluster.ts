@@ -34,9 +34,9 @@ export async function startBenchServer(
     directory: path.join(directory, 'server'),
     settings: {
       shared_buffers: '256MB',
-      max_wal_size: '16GB',
-      // the WAL of a backup that fetches it at the end is still there, and the rest is not in the way
-      wal_keep_size: '4GB',
+      // the WAL of a backup that fetches it at the end is still there, and that of the filling takes no room
+      max_wal_size: '512MB',
+      wal_keep_size: '256MB',
       autovacuum: 'off',
     },
   });
