@@ -34,7 +34,7 @@ export async function startBenchServer(
     directory: path.join(directory, 'server'),
     settings: {
       shared_buffers: '256MB',
-      // the WAL of a backup that fetches it at the end is still there, and that of the filling takes no room
+      // the WAL of a backup that fetches it at the end is still there, and that of the filling takes little room
       max_wal_size: '512MB',
       wal_keep_size: '256MB',
       autovacuum: 'off',

@@ -27,7 +27,10 @@ import { StopFiles } from './stop-files.js';
 import { WalStream } from './wal-stream.js';
 import type { WorkerPool } from './worker-pool.js';
 
-/** @param pool its threads may still be starting; stopped on every way out, and once more by whoever has made it */
+/**
+ * @param options whose target is new
+ * @param pool its threads may still be starting; stopped, at the latest, by whoever has made it
+ */
 export async function runBackup(
   options: BackupOptions,
   events: BackupEvents,
@@ -35,7 +38,6 @@ export async function runBackup(
   signal: AbortSignal,
 ): Promise<BackupReport> {
   const target = new BackupTarget(options.target, (message) => events.warning(message));
-  signal.throwIfAborted();
   if (options.sync && options.syncMethod === 'syncfs') await refuseWithoutSyncfs();
   const { askPassword, source: choice, jobs } = options;
   const clock = new PhaseClock((phase) => events.phaseStarted(phase));

@@ -17,7 +17,7 @@ import { archiveCount } from '../target/archive-layout.js';
 import { createArchiveState } from '../target/archive-state.js';
 import { ArchiveTarget } from '../target/archive-target.js';
 import { openCompressor } from '../target/compression/open-compressor.js';
-import { DirectoryTarget, refuseUnlessEmpty, type OwnDirectory } from '../target/directory-target.js';
+import { DirectoryTarget, type OwnDirectory } from '../target/directory-target.js';
 import { resolveInDirectory } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import { openTarget } from '../target/open-target.js';
@@ -70,15 +70,11 @@ export class BackupTarget {
   #fileMode = 0o600;
   #hasManifestInside = false;
 
-  /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory, and the compression is at hand */
+  /** @throws ConvoyError `target_refused` unless the compression is at hand */
   constructor(options: TargetOptions, warn: (message: string) => void) {
     this.#options = options;
     this.#warn = warn;
-    if (options.kind === 'blackhole') return;
     if (options.kind === 'archive') openCompressor(options.compression);
-    if (options.directory !== undefined) refuseUnlessEmpty(options.directory);
-    if (options.kind === 'directory' && options.walDirectory !== undefined)
-      refuseUnlessEmpty(options.walDirectory);
   }
 
   /** Makes all directories, or archives, and begins the manifest. @throws ConvoyError `target_refused`, `target_io` */

@@ -2,7 +2,8 @@
  * A base backup: the threads that copy start first, and everything else, told in backup-run.ts, is loaded while they do.
  * Called by the `backup` command and the public API.
  */
-import type { BackupEvents, BackupOptions } from './backup-options.js';
+import { refuseUnlessEmpty } from '../target/directory-target.js';
+import type { BackupEvents, BackupOptions, TargetOptions } from './backup-options.js';
 import type { BackupReport } from './backup-report.js';
 import { WorkerPool } from './worker-pool.js';
 
@@ -18,11 +19,21 @@ export async function backup(
   signal: AbortSignal,
 ): Promise<BackupReport> {
   signal.throwIfAborted();
+  refuseUnlessNew(options.target);
   const pool = new WorkerPool(options.jobs, options.maxRetries);
   try {
     const { runBackup } = await import('./backup-run.js');
+    signal.throwIfAborted();
     return await runBackup(options, events, pool, signal);
   } finally {
     await pool.stop();
   }
+}
+
+/** What is refused at once needs no threads. @throws ConvoyError `target_refused` */
+function refuseUnlessNew(target: TargetOptions): void {
+  if (target.kind === 'blackhole') return;
+  if (target.directory !== undefined) refuseUnlessEmpty(target.directory);
+  if (target.kind === 'directory' && target.walDirectory !== undefined)
+    refuseUnlessEmpty(target.walDirectory);
 }
