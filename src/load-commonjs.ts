@@ -1,6 +1,6 @@
 /*
  * Loads a package in CommonJS. Where a module imports one, Node.js reads all of its text for the names of its exports, in
- * every thread that does: for @node-rs/crc32, lz4-napi and piscina together a quarter of a second of processor time at
+ * every thread that does: for three packages together a quarter of a second of processor time at
  * every start, most of it V8 compiling the reader.
  */
 import { createRequire } from 'node:module';

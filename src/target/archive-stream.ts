@@ -5,7 +5,6 @@
  */
 import { crc32 } from '../crc32.js';
 import { BLOCK_BYTES, type BlockCompressor, type Pieces } from './compression/block-compressor.js';
-import { collectBuffers } from './compression/buffer-collection.js';
 
 /** Blocks that are being compressed, or wait for the outlet. */
 const MAX_IN_FLIGHT = 4;
@@ -41,8 +40,8 @@ export interface CommittedBytes {
 export class ArchiveStream {
   readonly #compressor: BlockCompressor;
   readonly #outlet: PieceOutlet;
-  readonly #spareBlocks: Buffer[] = [];
-  #block: Buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  /** What is gathered, and how much of it there is. */
+  #block: Buffer | undefined;
   #held = 0;
   #rawBytes = 0;
   #rawCrc = 0;
@@ -65,6 +64,7 @@ export class ArchiveStream {
     this.#throwIfFailed();
     for (let taken = 0; taken < bytes.length;) {
       const part = bytes.subarray(taken, taken + BLOCK_BYTES - this.#held);
+      this.#block ??= this.#compressor.blocks.take();
       this.#block.set(part, this.#held);
       this.#held += part.length;
       taken += part.length;
@@ -75,7 +75,7 @@ export class ArchiveStream {
 
   /** @returns undefined where nothing was written since the last commit */
   async commit(): Promise<CommittedBytes | undefined> {
-    if (this.#held > 0) this.#emit();
+    this.#emit();
     await this.#arrived;
     this.#throwIfFailed();
     if (this.#rawBytes === 0) return undefined;
@@ -105,20 +105,20 @@ export class ArchiveStream {
 
   #emit(): void {
     const block = this.#block;
+    if (block === undefined) return;
     const content = block.subarray(0, this.#held);
+    this.#block = undefined;
     this.#held = 0;
     this.#rawBytes += content.length;
     if (this.#compressor.needsCrc) this.#rawCrc = crc32(content, this.#rawCrc);
-    collectBuffers(content.length);
     const pieces = this.#compressor.compress(content);
-    if (this.#inFlight === 0 && !(pieces instanceof Promise)) {
-      const room = this.#outlet.put(pieces);
-      if (room === undefined) return;
-      this.#track(this.#givenBack(room, block));
-    } else {
+    if (this.#inFlight > 0 || pieces instanceof Promise) {
       this.#track(this.#givenBack(this.#putInTurn(this.#arrived, pieces), block));
+      return;
     }
-    this.#block = this.#spareBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    const room = this.#outlet.put(pieces);
+    if (room === undefined) this.#compressor.blocks.giveBack(block);
+    else this.#track(this.#givenBack(room, block));
   }
 
   async #putInTurn(before: Promise<void>, pieces: Pieces | Promise<Pieces>): Promise<void> {
@@ -130,10 +130,9 @@ export class ArchiveStream {
     if (this.#failure === undefined) await this.#outlet.put(await pieces);
   }
 
-  /** A block that is not compressed leaves as it is. */
   async #givenBack(step: Promise<void>, block: Buffer): Promise<void> {
     await step;
-    if (this.#spareBlocks.length < MAX_IN_FLIGHT) this.#spareBlocks.push(block);
+    this.#compressor.blocks.giveBack(block);
   }
 
   #track(step: Promise<void>): void {
@@ -148,6 +147,8 @@ export class ArchiveStream {
   }
 
   #reset(): void {
+    if (this.#block !== undefined) this.#compressor.blocks.giveBack(this.#block);
+    this.#block = undefined;
     this.#held = 0;
     this.#rawBytes = 0;
     this.#rawCrc = 0;

@@ -1,41 +1,18 @@
 /*
- * Memory in which lz4 blocks are decoded and hashed by WebAssembly; assembly/lz4-block.ts is the code inside. Called
- * by lz4-frames.ts. There is a codec of lz4 blocks on npm, but none that knows linked blocks, which pg_basebackup writes.
+ * Memory in which lz4 blocks are decoded and hashed. Called by lz4-frames.ts.
  */
-import { readFileSync } from 'node:fs';
+import { LZ4_HISTORY_BYTES, LZ4_SLACK_BYTES, openLz4, type Lz4Functions } from './lz4-module.js';
 
-interface Lz4Exports {
-  readonly memory: { readonly buffer: ArrayBuffer; grow(wasmPages: number): number };
-  decodeBlock(from: number, length: number, to: number, room: number, lowest: number): number;
-  beginHash(): void;
-  addToHash(from: number, length: number): number;
-  endHash(from: number, length: number): number;
-  hashOf(from: number, length: number): number;
-}
-
-// Node.js has this global, @types/node 20 does not declare it.
-declare const WebAssembly: {
-  readonly Module: new (code: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: Lz4Exports };
-};
-
-const WASM_PAGE_BYTES = 65_536;
-/** How far back a match may reach. */
-const HISTORY_BYTES = 65_536;
 /** The largest block that a frame can announce. */
 export const MAX_LZ4_BLOCK_BYTES = 4 * 1024 * 1024;
-/** The code writes and reads up to so many bytes past the end. */
-const SLACK_BYTES = 16;
 
 // the bytes decoded last lie in front of the block that is decoded next
-const OUTPUT = HISTORY_BYTES;
-const INPUT = OUTPUT + MAX_LZ4_BLOCK_BYTES + SLACK_BYTES;
-const MEMORY_BYTES = INPUT + MAX_LZ4_BLOCK_BYTES + SLACK_BYTES;
-
-let compiled: object | undefined;
+const OUTPUT = LZ4_HISTORY_BYTES;
+const INPUT = OUTPUT + MAX_LZ4_BLOCK_BYTES + LZ4_SLACK_BYTES;
+const MEMORY_BYTES = INPUT + MAX_LZ4_BLOCK_BYTES + LZ4_SLACK_BYTES;
 
 export class Lz4Memory {
-  readonly #wasm: Lz4Exports;
+  readonly #wasm: Lz4Functions;
   readonly #bytes: Buffer;
   /** Bytes of the block decoded last; they become history when the next one is decoded. */
   #decoded = 0;
@@ -44,10 +21,9 @@ export class Lz4Memory {
   #unhashed = 0;
 
   constructor() {
-    compiled ??= new WebAssembly.Module(readFileSync(new URL('lz4-block.wasm', import.meta.url)));
-    this.#wasm = new WebAssembly.Instance(compiled).exports;
-    this.#wasm.memory.grow(Math.ceil(MEMORY_BYTES / WASM_PAGE_BYTES));
-    this.#bytes = Buffer.from(this.#wasm.memory.buffer);
+    const { wasm, memory } = openLz4(MEMORY_BYTES);
+    this.#wasm = wasm;
+    this.#bytes = memory;
   }
 
   /** Forgets what was decoded: a frame begins. */
@@ -98,8 +74,8 @@ export class Lz4Memory {
   }
 
   #keepHistory(): void {
-    this.#bytes.copyWithin(0, this.#decoded, this.#decoded + HISTORY_BYTES);
-    this.#history = Math.min(HISTORY_BYTES, this.#history + this.#decoded);
+    this.#bytes.copyWithin(0, this.#decoded, this.#decoded + LZ4_HISTORY_BYTES);
+    this.#history = Math.min(LZ4_HISTORY_BYTES, this.#history + this.#decoded);
     this.#decoded = 0;
   }
 

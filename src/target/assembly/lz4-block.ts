@@ -1,11 +1,13 @@
-// Decodes lz4 blocks in this module's own memory, and computes xxHash32 there.
-// AssemblyScript, compiled to lz4-block.wasm by `npm run build`; called only by ../lz4-memory.ts, which owns the layout
+// Decodes lz4 blocks in this module's own memory, and computes xxHash32 there; lz4-encode.ts encodes them.
+// AssemblyScript, compiled to lz4-block.wasm by `npm run build`; opened by ../lz4-module.ts, whose callers own the layout
 // of the memory (nothing here allocates, and there is no data segment).
 // Formats: lz4's doc/lz4_Block_format.md; xxHash's doc/xxhash_spec.md (XXH32, seed 0). Little-endian.
 
+export { encodeBlock } from './lz4-encode';
+
 /** Copies go in steps of this; the bytes after each buffer, as many, may be overwritten or read, and mean nothing. */
 const STEP: usize = 16;
-const MIN_MATCH: usize = 4;
+export const MIN_MATCH: usize = 4;
 
 const PRIME1: u32 = 2654435761;
 const PRIME2: u32 = 2246822519;
@@ -29,7 +31,7 @@ function restOfLength(from: usize, end: usize): usize {
   return length;
 }
 
-function copy(to: usize, from: usize, length: usize): void {
+export function copy(to: usize, from: usize, length: usize): void {
   const end = to + length;
   while (to < end) {
     v128.store(to, v128.load(from));

@@ -4,7 +4,8 @@
  * put together from those of the parts. Formats: RFC 1951 and 1952.
  */
 import { constants, deflateRawSync } from 'node:zlib';
-import { BLOCK_BYTES, type BlockCompressor, type Pieces } from './block-compressor.js';
+import { BLOCK_BYTES, BlockPool, type BlockCompressor, type Pieces } from './block-compressor.js';
+import { collectBuffers } from './buffer-collection.js';
 
 /** Magic, method 8 (deflate), no flags, no time, no extra flags, Unix. */
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
@@ -16,6 +17,7 @@ const CHUNK_BYTES = BLOCK_BYTES / 2;
 export class GzipCompressor implements BlockCompressor {
   readonly head = HEADER;
   readonly needsCrc = true;
+  readonly blocks = new BlockPool();
   readonly #level: number;
 
   constructor(level: number | undefined) {
@@ -23,6 +25,7 @@ export class GzipCompressor implements BlockCompressor {
   }
 
   compress(block: Buffer): Pieces {
+    collectBuffers(block.length);
     const options = { level: this.#level, chunkSize: CHUNK_BYTES, finishFlush: constants.Z_SYNC_FLUSH };
     return [deflateRawSync(block, options)];
   }

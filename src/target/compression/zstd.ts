@@ -5,7 +5,8 @@
 import * as zlib from 'node:zlib';
 import { ConvoyError } from '../../errors.js';
 import { loadCommonJs } from '../../load-commonjs.js';
-import type { BlockCompressor, Pieces } from './block-compressor.js';
+import { BlockPool, type BlockCompressor, type Pieces } from './block-compressor.js';
+import { collectBuffers } from './buffer-collection.js';
 
 /** ZSTD_CLEVEL_DEFAULT */
 const DEFAULT_LEVEL = 3;
@@ -29,6 +30,7 @@ interface NativeZstd {
 export class ZstdCompressor implements BlockCompressor {
   readonly head = NOTHING;
   readonly needsCrc = false;
+  readonly blocks = new BlockPool();
   readonly #level: number;
   readonly #compress: Compress;
 
@@ -39,6 +41,7 @@ export class ZstdCompressor implements BlockCompressor {
   }
 
   compress(block: Buffer): Pieces | Promise<Pieces> {
+    collectBuffers(block.length);
     const compressed = this.#compress(block, this.#level);
     return Buffer.isBuffer(compressed) ? [compressed] : compressed.then((piece) => [piece]);
   }
