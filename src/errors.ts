@@ -18,6 +18,7 @@ const ERROR_CODES = {
   wal_missing: 'WAL that the backup needs is gone',
   page_checksum: 'pages of the cluster are damaged',
   file_damaged: 'a file of PostgreSQL does not say what it should',
+  memory_refused: 'the system does not give the memory that is needed',
   cancelled: 'the user asked to stop',
   worker_failed: 'a worker thread or process ended by itself',
   serve_refused: 'the server half may not start or serve this',

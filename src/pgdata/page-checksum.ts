@@ -4,20 +4,12 @@
  * calculated where the bytes lie. Called by page-verifier.ts; assembly/page-checksum.ts is the code inside.
  * What is checked: verify_page_checksum() in PostgreSQL's src/backend/backup/basebackup.c.
  */
-import { readFileSync } from 'node:fs';
-
 import { PAGE_BYTES } from '../limits.js';
 import type { Lsn } from '../lsn.js';
+import { openWasm } from '../wasm-memory.js';
 
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-  /** By a number of WebAssembly's own pages. Throws a RangeError when there is no such memory. */
-  grow(wasmPages: number): number;
-}
-
-/** What assembly/page-checksum.ts exports; addresses are byte offsets in `memory`. */
-interface PageChecksumExports {
-  readonly memory: WasmMemory;
+/** What assembly/page-checksum.ts exports; addresses are byte offsets in the memory. */
+interface PageChecksumFunctions {
   findBadPages(
     firstPage: number,
     pageCount: number,
@@ -27,32 +19,13 @@ interface PageChecksumExports {
   ): number;
 }
 
-/** A compiled module; nothing is done with it but to instantiate it. */
-type WasmModule = object;
-
-// Node.js has this global, @types/node 20 does not declare it.
-declare const WebAssembly: {
-  readonly Module: new (code: Uint8Array) => WasmModule;
-  readonly Instance: new (module: WasmModule) => { readonly exports: PageChecksumExports };
-};
-
-const WASM_PAGE_BYTES = 65_536;
-
-/** 4 GiB, what 32-bit addresses reach. */
-const MAX_WASM_PAGES = 65_536;
+/** What 32-bit addresses reach. */
+const MAX_MEMORY_BYTES = 4 * 1024 ** 3;
 
 /** The bytes of one finding: block uint32, stored checksum uint16, calculated checksum uint16, little-endian. */
 const FINDING_BYTES = 8;
 
 const NO_BAD_PAGES: readonly BadPage[] = [];
-
-let compiled: WasmModule | undefined;
-
-/** Compiled once a thread; an instance costs only its memory. */
-function pageChecksumModule(): WasmModule {
-  compiled ??= new WebAssembly.Module(readFileSync(new URL('page-checksum.wasm', import.meta.url)));
-  return compiled;
-}
 
 /** A page whose stored checksum is not the one its content has. */
 export interface BadPage {
@@ -83,16 +56,22 @@ export interface PageMemorySize {
 export class PageMemory {
   /** Each begins at a multiple of PAGE_BYTES, also in the address space, so they do for O_DIRECT. Zeroed at first. */
   readonly buffers: readonly Buffer[];
-  readonly #wasm: PageChecksumExports;
+  readonly #wasm: PageChecksumFunctions;
+  readonly #memory: ArrayBuffer;
   readonly #dataBytes: number;
   readonly #findings: DataView;
 
-  private constructor(wasm: PageChecksumExports, { bufferCount, bufferBytes }: PageMemorySize) {
+  private constructor(
+    wasm: PageChecksumFunctions,
+    memory: ArrayBuffer,
+    { bufferCount, bufferBytes }: PageMemorySize,
+  ) {
     this.#wasm = wasm;
+    this.#memory = memory;
     this.#dataBytes = bufferCount * bufferBytes;
-    this.#findings = new DataView(wasm.memory.buffer, this.#dataBytes);
+    this.#findings = new DataView(memory, this.#dataBytes);
     this.buffers = Array.from({ length: bufferCount }, (_, index) =>
-      Buffer.from(wasm.memory.buffer, index * bufferBytes, bufferBytes),
+      Buffer.from(memory, index * bufferBytes, bufferBytes),
     );
   }
 
@@ -100,8 +79,8 @@ export class PageMemory {
    * Takes the memory: the buffers plus 1/1024 of their size for findings. Synchronous; the first call in a thread reads
    * and compiles the module.
    *
-   * @throws RangeError when a size is not positive, not a multiple of PAGE_BYTES, or more
-   * than the machine has or 32 bits address.
+   * @throws RangeError when a size is not positive, not a multiple of PAGE_BYTES, or more than 32 bits address
+   * @throws ConvoyError `memory_refused`
    */
   static create(size: PageMemorySize): PageMemory {
     const { bufferCount, bufferBytes } = size;
@@ -113,14 +92,14 @@ export class PageMemory {
     }
     const dataBytes = bufferCount * bufferBytes;
     const findingBytes = (dataBytes / PAGE_BYTES) * FINDING_BYTES;
-    const wasmPages = Math.ceil((dataBytes + findingBytes) / WASM_PAGE_BYTES);
-    if (wasmPages > MAX_WASM_PAGES) {
+    if (dataBytes + findingBytes > MAX_MEMORY_BYTES) {
       throw new RangeError(`a page memory cannot have ${dataBytes} bytes`);
     }
-    // The module has no data of its own and asks for no memory; this is the only time that it grows.
-    const { exports: wasm } = new WebAssembly.Instance(pageChecksumModule());
-    wasm.memory.grow(wasmPages);
-    return new PageMemory(wasm, size);
+    const { functions, memory } = openWasm(
+      new URL('page-checksum.wasm', import.meta.url),
+      dataBytes + findingBytes,
+    );
+    return new PageMemory(functions as PageChecksumFunctions, memory, size);
   }
 
   /** @throws RangeError when there is no such buffer. */
@@ -132,7 +111,7 @@ export class PageMemory {
 
   /** True for a view of these buffers; the bytes of any other must be copied into one to be checked. */
   contains(view: Uint8Array): boolean {
-    return view.buffer === this.#wasm.memory.buffer;
+    return view.buffer === this.#memory;
   }
 
   /**
@@ -142,7 +121,7 @@ export class PageMemory {
    * @throws RangeError when the view lies outside the buffers or is not a whole number of pages.
    */
   findBadPages(view: Uint8Array, { firstBlock, startLsn }: PageRun): readonly BadPage[] {
-    if (view.buffer !== this.#wasm.memory.buffer || view.byteOffset + view.byteLength > this.#dataBytes) {
+    if (view.buffer !== this.#memory || view.byteOffset + view.byteLength > this.#dataBytes) {
       throw new RangeError('the pages to check lie outside the page memory');
     }
     if (view.byteLength % PAGE_BYTES !== 0) {

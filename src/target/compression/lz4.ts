@@ -30,6 +30,11 @@ export class Lz4Compressor implements BlockCompressor {
   readonly blocks = new BlockPool(() => this.#newBlock());
   readonly #frames = new WeakMap<ArrayBufferLike, Lz4Frame>();
 
+  /** @throws ConvoyError `memory_refused` */
+  constructor() {
+    this.blocks.giveBack(this.#newBlock());
+  }
+
   compress(block: Buffer): Pieces {
     const frame = this.#frames.get(block.buffer);
     if (frame === undefined) throw new TypeError('a block is not of the pool');

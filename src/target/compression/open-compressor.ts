@@ -7,7 +7,7 @@ import { Lz4Compressor } from './lz4.js';
 import { NoCompressor } from './none.js';
 import { ZstdCompressor } from './zstd.js';
 
-/** @throws ConvoyError `target_refused` where this Node.js lacks the method */
+/** @throws ConvoyError `target_refused` where this Node.js lacks the method, `memory_refused` */
 export function openCompressor({ method, level }: Compression): BlockCompressor {
   switch (method) {
     case 'none':
