@@ -1,7 +1,7 @@
 /*
- * Memory for the compressed pieces of one task. They are copied into it as they come: whoever compresses has buffers of his
- * own, and those that live no longer than a moment cost the garbage collector least. Used by held-pieces.ts and
- * standard-output-outlet.ts.
+ * Memory for the compressed pieces of one task. They are copied into it as they come: those of some compressors lie in memory
+ * that the next block overwrites, and those that are buffers of their own cost the garbage collector least when they live no
+ * longer than a moment. Used by held-pieces.ts and standard-output-outlet.ts.
  */
 
 /** Bytes of a task that are kept in memory. */

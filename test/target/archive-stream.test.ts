@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { ArchiveStream } from '../../src/target/archive-stream.js';
 import { openCompressor } from '../../src/target/compression/open-compressor.js';
+import { decompress } from '../../src/target/decompression.js';
 import { SeededRandom } from '../support/seeded-random.js';
 import type { CompressionMethod } from '../../src/target/compression/compression.js';
 
@@ -31,6 +34,44 @@ for (const [method, fastest, best] of [
       await compressedBytes(block, method, best),
     ];
     assert.ok(least < most * 0.95, `${least} bytes at level ${best}, ${most} at level ${fastest}`);
+  });
+}
+
+for (const method of ['none', 'gzip', 'lz4', 'zstd'] as const) {
+  test(`what ${method} makes stays as it is while the outlet is slow`, async () => {
+    const random = new SeededRandom(3);
+    const words = randomBytes(4096).toString('hex');
+    const content = Buffer.from(
+      Array.from({ length: 700_000 }, () =>
+        words.slice(random.below(8000)).slice(0, 2 + random.below(20)),
+      ).join(''),
+    );
+    const compressor = openCompressor({ method, level: undefined });
+    const put: Buffer[] = [];
+    let open = 0;
+    const stream = new ArchiveStream(compressor, {
+      put: async (pieces) => {
+        open += 1;
+        assert.equal(open, 1, 'one at a time');
+        // whoever overwrites them has the time to
+        for (let turn = 0; turn < 5; turn += 1) await setImmediate();
+        for (const piece of pieces) put.push(Buffer.from(piece));
+        open -= 1;
+      },
+      commit: () => Promise.resolve(0),
+      rollback: () => true,
+      close: () => {},
+    });
+    await stream.putRaw(compressor.head);
+    for (const piece of random.split(content, 300_000)) await stream.write(piece);
+    const { rawBytes, rawCrc } = (await stream.commit()) ?? { rawBytes: 0, rawCrc: 0 };
+    await stream.putRaw(compressor.tail(rawBytes, rawCrc));
+    assert.equal(rawBytes, content.length);
+
+    const parts: Buffer[] = [];
+    const source = Readable.from(put) as AsyncIterable<Buffer>;
+    for await (const part of decompress(source, method, 'base.tar')) parts.push(Buffer.from(part));
+    assert.ok(Buffer.concat(parts).equals(content));
   });
 }
 
