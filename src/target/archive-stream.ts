@@ -75,6 +75,7 @@ export class ArchiveStream {
 
   /** @returns undefined where nothing was written since the last commit */
   async commit(): Promise<CommittedBytes | undefined> {
+    this.#throwIfFailed();
     this.#emit();
     await this.#arrived;
     this.#throwIfFailed();

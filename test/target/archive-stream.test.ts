@@ -75,6 +75,23 @@ for (const method of ['none', 'gzip', 'lz4', 'zstd'] as const) {
   });
 }
 
+test('nothing is put behind a piece that was lost', async () => {
+  let puts = 0;
+  const stream = new ArchiveStream(openCompressor({ method: 'none', level: undefined }), {
+    put: () => {
+      puts += 1;
+      return Promise.reject(new Error('no space left'));
+    },
+    commit: () => Promise.resolve(0),
+    rollback: () => true,
+    close: () => {},
+  });
+  void stream.write(Buffer.alloc(1.5 * MiB));
+  await setImmediate();
+  await assert.rejects(stream.commit(), /no space left/);
+  assert.equal(puts, 1);
+});
+
 // not gzip: newer versions of Node.js keep zlib's streams for longer
 for (const method of ['lz4', 'zstd'] satisfies CompressionMethod[]) {
   test(`what ${method} has compressed is freed while more is compressed`, async () => {
