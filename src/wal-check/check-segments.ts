@@ -7,7 +7,7 @@ import { fileError } from '../errors.js';
 import type { Lsn } from '../lsn.js';
 import { RecordWalk, type WalkLimits, type WalkSummary } from './record-walk.js';
 import { alignedBytes, type AlignedBytes } from './short-crc32c.js';
-import { readWalPageHeader, WAL_PAGE_BYTES, WalDamage, type WalStream } from './wal-page.js';
+import { WAL_PAGE_BYTES, WalDamage, type WalStream } from './wal-page.js';
 
 /** Where the bytes of a segment are: a file of its own, or part of an archive. */
 export interface WalFile {
@@ -90,10 +90,7 @@ class SegmentReader implements Disposable {
     const file = files[index];
     if (file === undefined) return undefined;
     const offset = Number(lsn % segmentBytes);
-    if (index !== this.#openIndex) {
-      this.#open(file, index);
-      if (offset > 0) this.#checkFirstPage(file, (lsn - BigInt(offset)) as Lsn);
-    }
+    if (index !== this.#openIndex) this.#open(file, index);
     if (offset < this.#from || offset + WAL_PAGE_BYTES > this.#from + this.#bytes) this.#read(file, offset);
     return offset - this.#from;
   }
@@ -101,12 +98,6 @@ class SegmentReader implements Disposable {
   [Symbol.dispose](): void {
     if (this.#descriptor !== undefined) closeSync(this.#descriptor);
     this.#descriptor = undefined;
-  }
-
-  /** It alone says which cluster the segment is of, wherever in it the first record is (as ReadPageInternal has it). */
-  #checkFirstPage(file: WalFile, segmentStart: Lsn): void {
-    this.#read(file, 0);
-    readWalPageHeader(this.memory.bytes.subarray(0, WAL_PAGE_BYTES), segmentStart, this.#task.stream);
   }
 
   #open({ path }: WalFile, index: number): void {

@@ -59,6 +59,7 @@ interface OpenRecord {
 export class RecordWalk {
   readonly #stream: WalStream;
   readonly #limits: WalkLimits;
+  readonly #startPageLsn: Lsn;
   #pageLsn: Lsn;
   /** Of the page: where it holds what is of no interest any more. */
   #stopOffset = 0;
@@ -81,7 +82,9 @@ export class RecordWalk {
   constructor(stream: WalStream, limits: WalkLimits) {
     this.#stream = stream;
     this.#limits = limits;
-    this.#pageLsn = (limits.startLsn - (limits.startLsn % PAGE)) as Lsn;
+    this.#startPageLsn = (limits.startLsn - (limits.startLsn % PAGE)) as Lsn;
+    // the first page of a segment alone says which cluster it is of: as ReadPageInternal, see it first
+    this.#pageLsn = (limits.startLsn - (limits.startLsn % BigInt(stream.segmentBytes))) as Lsn;
     this.#nextLsn = limits.startLsn;
     this.#isDone = limits.startLsn >= limits.stopLsn || limits.startLsn >= limits.endLsn;
   }
@@ -111,6 +114,10 @@ export class RecordWalk {
     const page = memory.bytes.subarray(at, at + WAL_PAGE_BYTES);
     const header = readWalPageHeader(page, this.#pageLsn, this.#stream);
     this.#checkSequence(header);
+    if (this.#pageLsn < this.#startPageLsn) {
+      this.#pageLsn = this.#startPageLsn;
+      return;
+    }
     const { stopLsn, endLsn } = this.#limits;
     this.#headerBytes = header.headerBytes;
     this.#stopOffset = Number(stopLsn - this.#pageLsn);

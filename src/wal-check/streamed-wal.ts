@@ -7,7 +7,7 @@ import type { Lsn } from '../lsn.js';
 import { lastSegmentNumberBefore, parseWalSegmentName, segmentNumberOf } from '../pgdata/wal-names.js';
 import { RecordWalk } from './record-walk.js';
 import { alignedBytes, type AlignedBytes } from './short-crc32c.js';
-import { readWalPageHeader, SEGMENT_SIZE_OFFSET, WalDamage, type WalStream } from './wal-page.js';
+import { SEGMENT_SIZE_OFFSET, WalDamage, type WalStream } from './wal-page.js';
 import { isWalSegmentSize, missingSegments, type WalRangeLimits } from './wal-range.js';
 
 export interface StreamedRange extends WalRangeLimits {
@@ -87,15 +87,10 @@ export class StreamedWal {
     if (this.#stream === undefined || start === undefined) return;
     const pageLsn = (start + BigInt(this.#offset)) as Lsn;
     this.#walk ??= this.#newWalk(this.#stream, this.#range.startLsn);
-    if (this.#walk.isDone) return;
+    if (this.#walk.isDone || pageLsn < this.#walk.nextPageLsn) return;
     if (pageLsn > this.#walk.nextPageLsn) this.#skipTo(this.#stream, this.#walk, pageLsn);
-    const { nextPageLsn } = this.#walk;
-    const holdsNextPage = nextPageLsn < start + BigInt(this.#stream.segmentBytes);
     try {
-      if (pageLsn === nextPageLsn) this.#walk.push(this.#page, 0);
-      // it alone says which cluster the segment is of, wherever in it the first record is
-      else if (this.#offset === 0 && holdsNextPage)
-        readWalPageHeader(this.#page.bytes, pageLsn, this.#stream);
+      this.#walk.push(this.#page, 0);
     } catch (error) {
       if (!(error instanceof WalDamage)) throw error;
       this.#problems.push(error.message);
