@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 /** "0.1.0". */
 export function programVersion(): string {
-  const packageFile = new URL('../../../package.json', import.meta.url);
+  const packageFile = new URL(import.meta.resolve('#package'));
   const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
   return version;
 }

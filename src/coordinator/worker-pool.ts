@@ -75,7 +75,7 @@ export class WorkerPool {
     this.#starts = new ThreadStarts(jobs);
     const { startedThreads } = this.#starts;
     this.#pool = new ThreadPool({
-      filename: new URL('../../workers/copy.js', import.meta.url).href,
+      filename: import.meta.resolve('#program/copy.js'),
       name: 'run',
       minThreads: jobs,
       maxThreads: jobs,

@@ -7,7 +7,7 @@ import type { EmbeddedServer } from './embedded-server.js';
 import { plainEnvironment } from './server-account.js';
 
 /** The file behind the command `pgconvoy`. */
-export const PROGRAM_FILE = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+export const PROGRAM_FILE = fileURLToPath(import.meta.resolve('#program/pgconvoy.js'));
 
 /** The environment without PG* variables of the user's own, and with the server's password. */
 export function passwordEnvironment({ password }: Pick<EmbeddedServer, 'password'>): NodeJS.ProcessEnv {

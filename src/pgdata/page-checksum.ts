@@ -96,7 +96,7 @@ export class PageMemory {
       throw new RangeError(`a page memory cannot have ${dataBytes} bytes`);
     }
     const { functions, memory } = openWasm(
-      new URL('page-checksum.wasm', import.meta.url),
+      new URL(import.meta.resolve('#program/page-checksum.wasm')),
       dataBytes + findingBytes,
     );
     return new PageMemory(functions as PageChecksumFunctions, memory, size);

@@ -33,7 +33,7 @@ export class RestorePool {
     this.#starts = new ThreadStarts(jobs);
     const { startedThreads } = this.#starts;
     this.#pool = new ThreadPool({
-      filename: new URL('../../workers/restore.js', import.meta.url).href,
+      filename: import.meta.resolve('#program/restore.js'),
       name: 'run',
       minThreads: jobs,
       maxThreads: jobs,

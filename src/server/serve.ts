@@ -42,7 +42,7 @@ export interface RunningServe {
   kill(): void;
 }
 
-const SESSION_PROCESS = fileURLToPath(new URL('../../workers/session-process.js', import.meta.url));
+const SESSION_PROCESS = fileURLToPath(import.meta.resolve('#program/session-process.js'));
 
 /** Resolves when clients can connect. @throws ConvoyError naming what stands in the way */
 export async function startServe(options: ServeOptions): Promise<RunningServe> {

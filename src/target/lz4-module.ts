@@ -22,6 +22,9 @@ export const LZ4_HISTORY_BYTES = 65_536;
 
 /** @returns the functions, and the memory that they work in. @throws ConvoyError `memory_refused` */
 export function openLz4(memoryBytes: number): { readonly wasm: Lz4Functions; readonly memory: Buffer } {
-  const { functions, memory } = openWasm(new URL('lz4-block.wasm', import.meta.url), memoryBytes);
+  const { functions, memory } = openWasm(
+    new URL(import.meta.resolve('#program/lz4-block.wasm')),
+    memoryBytes,
+  );
   return { wasm: functions as Lz4Functions, memory: Buffer.from(memory) };
 }

@@ -87,7 +87,7 @@ export class CheckPool implements AsyncDisposable {
 
 function startThreads(count: number, starts: ThreadStarts): ThreadPool<CheckTask, CheckOutcome> {
   const pool = new ThreadPool<CheckTask, CheckOutcome>({
-    filename: new URL('../../workers/verify.js', import.meta.url).href,
+    filename: import.meta.resolve('#program/verify.js'),
     name: 'run',
     minThreads: count,
     maxThreads: count,

@@ -5,7 +5,7 @@ import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
 import { cleanup, type TestScope } from './cleanup.js';
 import { run, type RunOptions, type RunResult } from './tools.js';
 
-export const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+export const PROGRAM = fileURLToPath(import.meta.resolve('#program/pgconvoy.js'));
 
 const READY_TIMEOUT_MS = 20_000;
 const LISTENING = /listening on (?:\[(::1)\]|(127\.0\.0\.1)):(\d+)/;
