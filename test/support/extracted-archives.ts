@@ -5,9 +5,10 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
+import type { TestContext } from 'node:test';
 import { parseTablespaceMap } from '../../src/pgdata/tablespace-map.js';
-import { temporaryDirectory, type TestScope } from './cleanup.js';
-import { run } from './tools.js';
+import { temporaryDirectory } from './cleanup.js';
+import { archiveVerifier, run } from './tools.js';
 
 export interface ExtractedBackup {
   readonly dir: string;
@@ -31,8 +32,9 @@ export async function canUnpack(ending: string): Promise<boolean> {
   return found?.status === 0;
 }
 
-/** The archives are tested by their own program, then unpacked. */
-export async function extractArchives(t: TestScope, directory: string): Promise<ExtractedBackup> {
+/** The archives are judged by pg_verifybackup, tested by their own program, then unpacked. */
+export async function extractArchives(t: TestContext, directory: string): Promise<ExtractedBackup> {
+  await verifyArchives(t, directory);
   const parent = await temporaryDirectory(t);
   const dir = path.join(parent, 'data');
   // the data directory before the WAL that belongs into it
@@ -52,6 +54,17 @@ export async function extractArchives(t: TestScope, directory: string): Promise<
   for (const [oid, target] of spaces) await fs.symlink(target, path.join(dir, 'pg_tblspc', oid));
   await fs.copyFile(path.join(directory, 'backup_manifest'), path.join(dir, 'backup_manifest'));
   return { dir, tablespaces: [...spaces.values()] };
+}
+
+async function verifyArchives(t: TestContext, directory: string): Promise<void> {
+  const command = archiveVerifier();
+  if (command === undefined) {
+    t.diagnostic('no pg_verifybackup of PostgreSQL 18 is here: it has not read the archives themselves');
+    return;
+  }
+  // it cannot read WAL in archives
+  const { status, stdout, stderr } = await run(command, ['-n', directory]);
+  assert.deepEqual([status, stderr], [0, ''], `pg_verifybackup 18: ${stdout}`);
 }
 
 async function extract(archive: string, target: string): Promise<void> {

@@ -39,6 +39,16 @@ export function tool(name: string): string | undefined {
     .find((file) => isExecutable(file));
 }
 
+/**
+ * A pg_verifybackup that reads archives, as 18's and newer do: what PG_VERIFYBACKUP_18 names (.ci/run sets it), else Debian's
+ * postgresql-18; else undefined.
+ */
+export function archiveVerifier(): string | undefined {
+  const named = process.env['PG_VERIFYBACKUP_18'];
+  if (named !== undefined && named !== '') return named;
+  return ['/usr/lib/postgresql/18/bin/pg_verifybackup'].find((file) => isExecutable(file));
+}
+
 function isExecutable(file: string): boolean {
   try {
     accessSync(file, constants.X_OK);
