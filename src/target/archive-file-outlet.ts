@@ -30,10 +30,13 @@ export class ArchiveFileOutlet implements PieceOutlet {
   commit(): Promise<number> {
     const place = this.#state.reserve(this.#archive, this.#held.bytes);
     try {
-      this.#descriptor ??= openSync(this.#path, constants.O_WRONLY | constants.O_NOFOLLOW);
+      const descriptor = (this.#descriptor ??= openSync(
+        this.#path,
+        constants.O_WRONLY | constants.O_NOFOLLOW,
+      ));
       let position = place;
       for (const piece of this.#held.take()) {
-        writeWhole(this.#descriptor, piece, position);
+        this.#state.writeAlone(this.#archive, () => writeWhole(descriptor, piece, position));
         position += piece.length;
       }
     } catch (error) {

@@ -1,6 +1,6 @@
 /*
- * What the threads that fill archives share: where each archive ends, which place a file has, and who may write to standard
- * output. Reserving a place is one atomic addition; nobody waits for anybody's writing.
+ * What the threads that fill archives share: where each archive ends, which place a file has, who may write to standard
+ * output, and whose turn it is to write much to an archive. Reserving a place is one atomic addition.
  */
 
 /** A file's place in an archive. */
@@ -23,16 +23,22 @@ const BEING_CLAIMED = -1n;
 /** Of a slot of a streamed archive. */
 const BEGUN = 1n;
 
-/** Words: the lock, and whose turn it is. */
+/** Words: the lock, and whose turn it is; then for each archive where it ends, and whether somebody writes. */
 const TURN = 1;
-const WORDS_BEFORE_ENDS = 2;
+const WORDS_BEFORE_ARCHIVES = 2;
+const WORDS_OF_AN_ARCHIVE = 2;
 const WORDS_OF_A_SLOT = 2;
+/** Of the word that says whether somebody writes to an archive. */
+const NOBODY = 0n;
+const SOMEBODY = 1n;
+/** Far longer than a write takes: only a thread that died in it is waited for so long. */
+const WRITING_LIMIT_MS = 1000;
 /** A claim is a few instructions long; this only keeps a thread that died in it from stopping others. */
 const CLAIM_LIMIT_MS = 1000;
 
 /** @param slots files that keep their place from one try to the next */
 export function createArchiveState(archives: number, slots: number): SharedArrayBuffer {
-  const words = WORDS_BEFORE_ENDS + archives + slots * WORDS_OF_A_SLOT;
+  const words = WORDS_BEFORE_ARCHIVES + archives * WORDS_OF_AN_ARCHIVE + slots * WORDS_OF_A_SLOT;
   return new SharedArrayBuffer(words * BigInt64Array.BYTES_PER_ELEMENT);
 }
 
@@ -49,12 +55,31 @@ export class ArchiveState {
 
   /** Takes room at the end of an archive. @returns where it begins */
   reserve(archive: number, bytes: number): number {
-    return Number(Atomics.add(this.#words, WORDS_BEFORE_ENDS + archive, BigInt(bytes)));
+    return Number(Atomics.add(this.#words, wordOfArchive(archive), BigInt(bytes)));
   }
 
   /** Bytes of the archive so far. */
   end(archive: number): number {
-    return Number(Atomics.load(this.#words, WORDS_BEFORE_ENDS + archive));
+    return Number(Atomics.load(this.#words, wordOfArchive(archive)));
+  }
+
+  /**
+   * Writes to an archive while no other thread does. Correct without it: the kernel lets one write at a time, but whoever
+   * waits there keeps a processor busy, which the server may need; here the thread sleeps.
+   *
+   * @param write takes its time, but waits for nobody
+   */
+  writeAlone(archive: number, write: () => void): void {
+    const at = wordOfArchive(archive) + 1;
+    while (Atomics.compareExchange(this.#words, at, NOBODY, SOMEBODY) !== NOBODY) {
+      if (Atomics.wait(this.#words, at, SOMEBODY, WRITING_LIMIT_MS) === 'timed-out') break;
+    }
+    try {
+      write();
+    } finally {
+      Atomics.store(this.#words, at, NOBODY);
+      Atomics.notify(this.#words, at, 1);
+    }
   }
 
   /**
@@ -128,6 +153,10 @@ export class ArchiveState {
   }
 
   #wordOf(slot: number): number {
-    return WORDS_BEFORE_ENDS + this.#archives + slot * WORDS_OF_A_SLOT;
+    return wordOfArchive(this.#archives) + slot * WORDS_OF_A_SLOT;
   }
+}
+
+function wordOfArchive(archive: number): number {
+  return WORDS_BEFORE_ARCHIVES + archive * WORDS_OF_AN_ARCHIVE;
 }

@@ -75,7 +75,7 @@ export class HeldPieces {
 }
 
 /** Writes all of it at a position. */
-export function writeWhole(descriptor: number, bytes: Buffer, position: number): void {
+export function writeWhole(descriptor: number, bytes: Uint8Array, position: number): void {
   for (let written = 0; written < bytes.length;) {
     written += writeSync(descriptor, bytes, written, bytes.length - written, position + written);
   }

@@ -2,18 +2,22 @@
  * Fills uncompressed archives from several threads at once: each file gets a place of its own when its first bytes arrive,
  * and is written there, ranges of one file by several threads. A task that is done again finds its files' places.
  */
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { fileError } from '../errors.js';
 import { encodeTarHeader, TAR_END, tarPadding, type TarMember } from '../tar/tar-encoding.js';
 import { archiveCount, archivePath, memberPlace } from './archive-layout.js';
 import { ArchiveState } from './archive-state.js';
 import type { ArchiveWriter } from './archive-writer.js';
+import { writeWhole } from './held-pieces.js';
 import type { ArchiveTargetSpec, FileWriter, TargetFile } from './target.js';
 
 /** As in directory-writer.ts: odd pieces are gathered to blocks that begin at multiples of this. */
 const BLOCK_BYTES = 256 * 1024;
+/** Less is written before another thread could be woken. */
+const ALONE_BYTES = 64 * 1024;
 
 interface OpenArchive {
+  readonly index: number;
   readonly path: string;
   /** -1 once it is closed. */
   descriptor: number;
@@ -45,7 +49,7 @@ export class PlacedArchiveWriter implements ArchiveWriter {
         ? { place: this.#state.reserve(archive, wholeSize + overhead), size: wholeSize, isNew: true }
         : this.#state.claim(slot, archive, wholeSize, overhead);
     const content = claim.place + header.length;
-    const writer = new GatheredWriter(this.#archive(archive), this.#block, content + offset);
+    const writer = this.#gather(archive, content + offset);
     if (claim.isNew) writer.putBefore(header, claim.place);
     return {
       size: file.offset === undefined ? claim.size : size,
@@ -66,11 +70,7 @@ export class PlacedArchiveWriter implements ArchiveWriter {
   }
 
   append(archive: number, bytes: Buffer): undefined {
-    const writer = new GatheredWriter(
-      this.#archive(archive),
-      this.#block,
-      this.#state.reserve(archive, bytes.length),
-    );
+    const writer = this.#gather(archive, this.#state.reserve(archive, bytes.length));
     writer.write(bytes);
     writer.flush();
   }
@@ -105,13 +105,17 @@ export class PlacedArchiveWriter implements ArchiveWriter {
     }
   }
 
-  #archive(archive: number): OpenArchive {
-    const known = this.#open.get(archive);
+  #gather(archive: number, position: number): GatheredWriter {
+    return new GatheredWriter(this.#archive(archive), this.#state, this.#block, position);
+  }
+
+  #archive(index: number): OpenArchive {
+    const known = this.#open.get(index);
     if (known !== undefined) return known;
-    const path = archivePath(this.#spec, archive);
+    const path = archivePath(this.#spec, index);
     try {
-      const opened = { path, descriptor: openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW) };
-      this.#open.set(archive, opened);
+      const opened = { index, path, descriptor: openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW) };
+      this.#open.set(index, opened);
       return opened;
     } catch (error) {
       throw fileError('open file', path, error);
@@ -122,13 +126,15 @@ export class PlacedArchiveWriter implements ArchiveWriter {
 /** Writes pieces that follow each other, in blocks, as directory-writer.ts does. */
 class GatheredWriter {
   readonly #archive: OpenArchive;
+  readonly #state: ArchiveState;
   readonly #block: Buffer;
   /** Where the held bytes belong. */
   #position: number;
   #held = 0;
 
-  constructor(archive: OpenArchive, block: Buffer, position: number) {
+  constructor(archive: OpenArchive, state: ArchiveState, block: Buffer, position: number) {
     this.#archive = archive;
+    this.#state = state;
     this.#block = block;
     this.#position = position;
   }
@@ -165,12 +171,12 @@ class GatheredWriter {
     this.#position += this.#writeAt(this.#block.subarray(0, held), this.#position);
   }
 
+  /** @returns how many bytes that were: all */
   #writeAt(bytes: Uint8Array, place: number): number {
-    const { path, descriptor } = this.#archive;
+    const { index, path, descriptor } = this.#archive;
     try {
-      for (let written = 0; written < bytes.length;) {
-        written += writeSync(descriptor, bytes, written, bytes.length - written, place + written);
-      }
+      if (bytes.length < ALONE_BYTES) writeWhole(descriptor, bytes, place);
+      else this.#state.writeAlone(index, () => writeWhole(descriptor, bytes, place));
       return bytes.length;
     } catch (error) {
       throw fileError('write file', path, error);
