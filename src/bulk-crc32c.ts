@@ -7,8 +7,10 @@ import { loadCommonJs } from './load-commonjs.js';
 
 type Crc32c = (data: Uint8Array, previous: number) => number;
 
-/** Bytes of a thread that cost about as much more as loading the faster code does, a tenth of a second. */
-const BYTES_BEFORE_FAST = 256 * 1024 ** 2;
+/** Bytes of a thread that cost about as much more as loading the faster code does, twenty milliseconds a thread. */
+const BYTES_BEFORE_FAST = 128 * 1024 ** 2;
+/** The package's own code would run ldd to find out whether this is glibc; elsewhere this does not load. */
+const BINARY = `aws-crt/dist/bin/${process.platform}-${process.arch}-glibc/aws-crt-nodejs.node`;
 
 let chosen = steadyCrc32c as Crc32c;
 let bytesBeforeFast = BYTES_BEFORE_FAST;
@@ -24,10 +26,7 @@ export function bulkCrc32c(data: Uint8Array, previous: number): number {
 
 function loadFast(): Crc32c | undefined {
   try {
-    // the index of the package would load its clients for network services, too
-    const { crc32c } = loadCommonJs('aws-crt/dist/native/checksums.js') as {
-      readonly crc32c: Crc32c;
-    };
+    const { checksums_crc32c: crc32c } = loadCommonJs(BINARY) as { readonly checksums_crc32c: Crc32c };
     return crc32c(Buffer.from('123456789'), 0) === 0xe3069283 ? crc32c : undefined;
   } catch {
     return undefined;
