@@ -7,7 +7,7 @@ import path from 'node:path';
 import { assertNever } from '../assert-never.js';
 import { ConvoyError, fileError, isSystemError } from '../errors.js';
 import { readArchive, type ArchiveMember, type ArchiveReceiver } from '../target/archive-reader.js';
-import { resolveInDirectory } from '../target/directory-writer.js';
+import { isLinked, resolveInDirectory } from '../target/directory-writer.js';
 import type { BackupArchive } from '../target/finished-backup.js';
 import type { DirectoryTargetSpec } from '../target/target.js';
 import type { RestoredFile, RestoreSettings } from './messages.js';
@@ -19,7 +19,7 @@ const DIRECTORY_MODE = 0o700;
 
 export interface ExtractedArchive {
   readonly files: readonly RestoredFile[];
-  /** Relative to the data directory. */
+  /** Relative to the data directory; without those that links lead to, which the target has made. */
   readonly directories: readonly string[];
 }
 
@@ -60,7 +60,9 @@ class Extraction implements ArchiveReceiver, ExtractedArchive {
   }
 
   get directories(): readonly string[] {
-    return [...this.#directories].filter((directory) => directory !== '.');
+    return [...this.#directories].filter(
+      (directory) => directory !== '.' && !isLinked(this.#target, directory),
+    );
   }
 
   begin(member: ArchiveMember): void {

@@ -8,7 +8,7 @@ import { fileError } from '../errors.js';
 import { AUTO_CONF_PATH, RECOVERY_SIGNAL_PATH, STANDBY_SIGNAL_PATH } from '../pgdata/recovery-settings.js';
 import { TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
 import { DirectoryTarget, refuseUnlessEmpty } from '../target/directory-target.js';
-import { resolveInDirectory, syncPaths } from '../target/directory-writer.js';
+import { isLinked, resolveInDirectory, syncPaths } from '../target/directory-writer.js';
 import { refuseUnlessRoom } from '../target/free-space.js';
 import { mapTablespaces } from '../target/tablespace-mapping.js';
 import type { DirectoryTargetSpec } from '../target/target.js';
@@ -59,9 +59,7 @@ export class RestoreTarget {
    */
   prepare(content: BackupContent, files: readonly { readonly path: string; readonly size: number }[]): void {
     this.#refuseUnlessRoom(files);
-    const isLink = (target: string): boolean =>
-      this.#spec.tablespaces.some(({ oid }) => target === `pg_tblspc/${oid}`);
-    const listed = content.directories.filter(({ target }) => !isLink(target));
+    const listed = content.directories.filter(({ target }) => !isLinked(this.#spec, target));
     const links = this.#spec.tablespaces.length > 0 ? [{ target: 'pg_tblspc', mode: 0o700 }] : [];
     const isListed = listed.some(({ target }) => target === 'pg_tblspc');
     this.#directory.prepare(content.rootMode ?? 0o700, isListed ? listed : [...links, ...listed]);

@@ -7,13 +7,11 @@ import { chmodSync, mkdirSync, readdirSync, rmdirSync, rmSync, symlinkSync } fro
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ConvoyError, fileError, isSystemError } from '../errors.js';
-import { resolveInDirectory, syncPaths } from './directory-writer.js';
+import { resolveInDirectory, syncPaths, WAL_PATH } from './directory-writer.js';
 import type { DirectoryTargetSpec } from './target.js';
 
 /** A directory for files to come: it is always writable for its owner until its mode is known. */
 const DIRECTORY_MODE = 0o700;
-
-const WAL_PATH = 'pg_wal';
 
 /** A directory that was found empty, or made: what is in it belongs to the backup. */
 export interface OwnDirectory {

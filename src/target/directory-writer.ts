@@ -20,6 +20,8 @@ const CREATE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLL
 /** PG_FILE_MODE_OWNER: a umask takes nothing from it. */
 const OWNER_MODE = 0o600;
 
+export const WAL_PATH = 'pg_wal';
+
 /** The absolute path of a file of the backup. */
 export function resolveInDirectory(spec: DirectoryTargetSpec, path: string): string {
   const match = /^pg_tblspc\/(\d+)\/(.+)$/s.exec(path);
@@ -29,6 +31,12 @@ export function resolveInDirectory(spec: DirectoryTargetSpec, path: string): str
     if (tablespace !== undefined) return `${tablespace.location}/${match[2]}`;
   }
   return `${spec.directory}/${path}`;
+}
+
+/** True for a directory of the backup in whose place there is a link: that of a tablespace, or of WAL that lies elsewhere. */
+export function isLinked({ tablespaces, walDirectory }: DirectoryTargetSpec, path: string): boolean {
+  if (path === WAL_PATH) return walDirectory !== undefined;
+  return tablespaces.some(({ oid }) => path === `pg_tblspc/${oid}`);
 }
 
 /**

@@ -56,7 +56,7 @@ for (const [major, compressions] of CASES) {
       assert.ok((await fs.readdir(backup)).includes(`base${ending}`));
       const directory = path.join(parent, `restored-${method}`);
       const space = path.join(parent, `space-${method}`);
-      const result = await pgconvoy(['restore', backup, '-D', directory, '-N', '-T', `${place}=${space}`]);
+      const result = await pgconvoy(['restore', backup, '-D', directory, '-T', `${place}=${space}`]);
       assert.equal(result.status, 0, result.stderr);
       assert.equal((await fs.stat(directory)).mode & 0o777, 0o700);
       await verifyBackup(t, directory, major);

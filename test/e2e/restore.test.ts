@@ -116,11 +116,10 @@ async function addHistory(): Promise<Points> {
 interface Restored {
   readonly directory: string;
   readonly spaces: readonly [string, string];
-  readonly wal: string;
   readonly result: RunResult;
 }
 
-/** Restores a backup of the server with its tablespaces elsewhere. */
+/** Restores a backup of the server with its tablespaces elsewhere, safely to disk. */
 async function restore(t: TestContext, format: Format, extra: readonly string[]): Promise<Restored> {
   const parent = await temporaryDirectory(t);
   const directory = path.join(parent, 'data');
@@ -128,9 +127,9 @@ async function restore(t: TestContext, format: Format, extra: readonly string[])
   const from = format === 'plain' ? [0, 1].map((index) => `${backups}/plain-space${index}`) : places;
   const mapped = spaces.flatMap((to, index) => ['-T', `${from[index]}=${to}`]);
   const backup = path.join(backups, format);
-  const result = await pgconvoy(['restore', backup, '-D', directory, '-N', '-j', '2', ...mapped, ...extra]);
+  const result = await pgconvoy(['restore', backup, '-D', directory, '-j', '2', ...mapped, ...extra]);
   assert.equal(result.status, 0, result.stderr);
-  return { directory, spaces, wal: path.join(parent, 'wal'), result };
+  return { directory, spaces, result };
 }
 
 async function ledgerRows(restored: EmbeddedServer): Promise<unknown> {
@@ -170,8 +169,11 @@ describe(
       test(`${format}, recovered to ${name}`, async (t) => {
         if (format === 'plain') await leaveOldTarget(path.join(backups, format));
         const restoreCommand = `cp "${archive}/%f" "%p"`;
+        const wal = path.join(await temporaryDirectory(t), 'wal');
         const { directory, spaces, result } = await restore(t, format, [
           ...options(),
+          '--waldir',
+          wal,
           '--target-action',
           'promote',
           '--restore-command',
@@ -185,7 +187,11 @@ describe(
         );
         assert.equal((await fs.stat(directory)).mode & 0o777, 0o700);
         assert.equal((await fs.stat(path.join(directory, 'global/pg_control'))).mode & 0o777, 0o600);
-        const restored = await startRestored(t, { dir: directory, origin: server, tablespaces: spaces });
+        const restored = await startRestored(t, {
+          dir: directory,
+          origin: server,
+          tablespaces: [...spaces, wal],
+        });
         assert.deepEqual(await ledgerRows(restored), { rows, last: rows, far0: 12_000, far1: 500 });
         if (format === 'zstd') await checkRestored(t, restored, { highestCommitted: rows });
       });
@@ -283,24 +289,16 @@ describe(
         await verifyBackup(t, directory, 15);
       }
       const directory = path.join(parent, 'stream');
+      const wal = path.join(parent, 'wal');
       for (const ending of ['', '.gz']) {
         const command = `"$0" "$@" < "${file}${ending}"`;
-        await fs.rm(directory, { recursive: true, force: true });
-        const result = await run('/bin/sh', [
-          '-c',
-          command,
-          process.execPath,
-          PROGRAM,
-          'restore',
-          '-',
-          '-D',
-          directory,
-          '-N',
-        ]);
+        for (const made of [directory, wal]) await fs.rm(made, { recursive: true, force: true });
+        const args = ['restore', '-', '-D', directory, '--waldir', wal];
+        const result = await run('/bin/sh', ['-c', command, process.execPath, PROGRAM, ...args]);
         assert.equal(result.status, 0, result.stderr);
       }
       await verifyBackup(t, directory, 15);
-      const restored = await startRestored(t, { dir: directory, origin });
+      const restored = await startRestored(t, { dir: directory, origin, tablespaces: [wal] });
       await checkRestored(t, restored, { highestCommitted: undefined });
     });
 
