@@ -19,6 +19,10 @@ import type { RestoreOptions } from './restore-options.js';
 
 const OWNER_MODE = 0o600;
 const GROUP_READ = 0o040;
+/** PG_DIR_MODE_OWNER, and what PG_DIR_MODE_GROUP adds: with more than these no server starts (checkDataDir). */
+const OWNER_DIRECTORY_MODE = 0o700;
+const GROUP_PASSES = 0o050;
+const PERMISSIONS = 0o777;
 
 export class RestoreTarget {
   readonly #options: RestoreOptions;
@@ -26,6 +30,8 @@ export class RestoreTarget {
   readonly #directory: DirectoryTarget;
   /** Written by this one itself, absolute. */
   readonly #ownFiles: string[] = [];
+  /** Permission bits of directories that were there, by absolute path. */
+  readonly #formerModes = new Map<string, number>();
 
   /** @throws ConvoyError `target_refused` unless nothing is there, or empty directories */
   constructor(options: RestoreOptions, { tablespaces }: BackupContent, warn: (message: string) => void) {
@@ -62,18 +68,22 @@ export class RestoreTarget {
     const listed = content.directories.filter(({ target }) => !isLinked(this.#spec, target));
     const links = this.#spec.tablespaces.length > 0 ? [{ target: 'pg_tblspc', mode: 0o700 }] : [];
     const isListed = listed.some(({ target }) => target === 'pg_tblspc');
-    this.#directory.prepare(content.rootMode ?? 0o700, isListed ? listed : [...links, ...listed]);
+    const rootMode = OWNER_DIRECTORY_MODE | ((content.rootMode ?? 0) & GROUP_PASSES);
+    this.#noteModes();
+    this.#directory.prepare(rootMode, isListed ? listed : [...links, ...listed]);
+    this.#setRootModes(rootMode);
   }
 
   /** What an archive does not tell: the group may pass where it may read the files. @throws ConvoyError `target_io` */
   openToGroup(): void {
     const versionFile = `${this.#spec.directory}/PG_VERSION`;
+    let mode: number;
     try {
-      if ((statSync(versionFile).mode & GROUP_READ) === 0) return;
-      for (const { directory } of this.#directory.directories) chmodSync(directory, 0o750);
+      ({ mode } = statSync(versionFile));
     } catch (error) {
-      throw fileError('set permissions for', versionFile, error);
+      throw fileError('stat file', versionFile, error);
     }
+    if ((mode & GROUP_READ) !== 0) this.#setRootModes(OWNER_DIRECTORY_MODE | GROUP_PASSES);
   }
 
   /** What a recovery needs besides the backup's own files. @throws ConvoyError `target_io` */
@@ -118,8 +128,23 @@ export class RestoreTarget {
     this.#directory.syncDirectories();
   }
 
+  /** Removes all that was made; directories that were there are empty again, and as they were. */
   async remove(): Promise<void> {
     await this.#directory.remove();
+    for (const [directory, mode] of this.#formerModes) setMode(directory, mode);
+  }
+
+  #noteModes(): void {
+    const { directory, walDirectory, tablespaces } = this.#spec;
+    for (const root of [directory, walDirectory, ...tablespaces.map(({ location }) => location)]) {
+      const stats = root === undefined ? undefined : statSync(root, { throwIfNoEntry: false });
+      if (root !== undefined && stats !== undefined) this.#formerModes.set(root, stats.mode & PERMISSIONS);
+    }
+  }
+
+  /** Of the data directory, the tablespaces and the WAL; also where they were there, as initdb and CREATE TABLESPACE do. */
+  #setRootModes(mode: number): void {
+    for (const { directory } of this.#directory.directories) setMode(directory, mode);
   }
 
   #writeFile(path: string, text: string): void {
@@ -144,5 +169,14 @@ export class RestoreTarget {
       if (root !== undefined) root.bytes += size;
     }
     refuseUnlessRoom(roots);
+  }
+}
+
+/** A directory of somebody else may have it already. @throws ConvoyError `target_io` */
+function setMode(directory: string, mode: number): void {
+  try {
+    if ((statSync(directory).mode & PERMISSIONS) !== mode) chmodSync(directory, mode);
+  } catch (error) {
+    throw fileError('set permissions of directory', directory, error);
   }
 }

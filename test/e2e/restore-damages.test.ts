@@ -257,14 +257,34 @@ describe('a target', { skip }, () => {
     assert.deepEqual(await fs.readdir(parent), ['precious']);
   });
 
-  test('that was empty and there before is empty again after a failure', async (t) => {
+  test('that was there before gets the mode of the data directory that was backed up', async (t) => {
+    const backup = await copyOf(t, 'plain');
+    for (const [mode, expected] of [
+      [0o700, 0o700],
+      [0o750, 0o750],
+      // no server would start there
+      [0o755, 0o750],
+    ] as const) {
+      await fs.chmod(backup, mode);
+      const target = await temporaryDirectory(t);
+      const wal = await temporaryDirectory(t);
+      await fs.chmod(wal, 0o755);
+      const result = await pgconvoy(['restore', backup, '-D', target, '--waldir', wal, '-N']);
+      assert.equal(result.status, 0, result.stderr);
+      for (const there of [target, wal]) assert.equal((await fs.stat(there)).mode & 0o777, expected);
+    }
+  });
+
+  test('that was empty and there before is empty again after a failure, and as it was', async (t) => {
     const backup = await copyOf(t, 'gzip');
     await flip(path.join(backup, 'backup_manifest'), '"pg_hba.conf"');
     await editManifest(backup, (body) => body);
     const target = await temporaryDirectory(t);
+    const { mode } = await fs.stat(target);
     const result = await pgconvoy(['restore', backup, '-D', target]);
     assert.equal(result.status, 1);
     assert.deepEqual(await fs.readdir(target), []);
+    assert.equal((await fs.stat(target)).mode, mode);
   });
 
   test('without room is refused; one that fills up is emptied', async (t) => {

@@ -56,9 +56,13 @@ for (const [major, compressions] of CASES) {
       assert.ok((await fs.readdir(backup)).includes(`base${ending}`));
       const directory = path.join(parent, `restored-${method}`);
       const space = path.join(parent, `space-${method}`);
+      for (const there of [directory, space]) {
+        await fs.mkdir(there);
+        await fs.chmod(there, 0o755);
+      }
       const result = await pgconvoy(['restore', backup, '-D', directory, '-T', `${place}=${space}`]);
       assert.equal(result.status, 0, result.stderr);
-      assert.equal((await fs.stat(directory)).mode & 0o777, 0o700);
+      for (const there of [directory, space]) assert.equal((await fs.stat(there)).mode & 0o777, 0o700);
       await verifyBackup(t, directory, major);
       if (method !== compressions[1][0]) continue;
       const restored = await startRestored(t, {
