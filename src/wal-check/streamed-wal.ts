@@ -8,7 +8,13 @@ import { lastSegmentNumberBefore, parseWalSegmentName, segmentNumberOf } from '.
 import { RecordWalk } from './record-walk.js';
 import { alignedBytes, type AlignedBytes } from './short-crc32c.js';
 import { SEGMENT_SIZE_OFFSET, WalDamage, type WalStream } from './wal-page.js';
-import { isWalSegmentSize, missingSegments, type WalRangeLimits } from './wal-range.js';
+import {
+  hasRecords,
+  isWalSegmentSize,
+  missingSegments,
+  noRecordAfter,
+  type WalRangeLimits,
+} from './wal-range.js';
 
 export interface StreamedRange extends WalRangeLimits {
   readonly timeline: number;
@@ -70,6 +76,7 @@ export class StreamedWal {
   /** @returns what is wrong, in the order of the WAL; undefined where no segment has come */
   finish(): string[] | undefined {
     if (this.#stream === undefined) return undefined;
+    if (!hasRecords(this.#range)) return [noRecordAfter(this.#range)];
     this.#walk ??= this.#newWalk(this.#stream, this.#range.startLsn);
     if (!this.#walk.isDone) {
       const { segmentBytes } = this.#stream;

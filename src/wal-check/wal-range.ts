@@ -31,6 +31,16 @@ export function isWalSegmentSize(bytes: number): boolean {
   return isPowerOfTwo && bytes >= MIN_WAL_SEGMENT_BYTES && bytes <= MAX_WAL_SEGMENT_BYTES;
 }
 
+/** Whatever a backup needs has at least the record of its checkpoint. */
+export function hasRecords({ startLsn, endLsn }: WalRangeLimits): boolean {
+  return startLsn < endLsn;
+}
+
+/** What pg_waldump says of a range that is empty, or ends before it starts. */
+export function noRecordAfter({ startLsn }: WalRangeLimits): string {
+  return `could not find a valid record after ${formatLsn(startLsn)}`;
+}
+
 /** @param files the segments that there are, of the stream's timeline, by number */
 export function planWalRange(
   stream: WalStream,
@@ -40,7 +50,7 @@ export function planWalRange(
   const { segmentBytes } = stream;
   const missing: string[] = [];
   const tasks: WalTask[] = [];
-  if (range.startLsn >= range.endLsn) return { missing, tasks };
+  if (!hasRecords(range)) return { missing: [noRecordAfter(range)], tasks };
   const last = lastSegmentNumberBefore(range.endLsn, segmentBytes);
   let wanted = segmentNumberOf(range.startLsn, segmentBytes);
   const present = [...files.keys()].filter((each) => each >= wanted && each <= last);

@@ -8,7 +8,7 @@ import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { run } from '../support/tools.js';
-import { segmentsIn, type Damage, type TakenBackups } from './damaged-backup.js';
+import { editManifest, segmentsIn, type Damage, type TakenBackups } from './damaged-backup.js';
 
 const WAL = 'WAL parsing failed for timeline 1';
 const THEIRS = undefined;
@@ -185,6 +185,15 @@ export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>
       mutilate: (directory) =>
         repacked(directory, async (archive) => flipAfter(archive, await firstSegment(archive), 512 + 60)),
       says: [`${WAL}: incorrect resource manager data checksum in record at #`],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the manifest has the WAL end where it starts',
+      mutilate: (directory) =>
+        editManifest(directory, (lines) =>
+          lines.replace(/("Start-LSN": )("[^"]*")(, "End-LSN": )".*"/, '$1$2$3$2'),
+        ),
+      says: [`${WAL}: could not find a valid record after #`],
       theirs: THEIRS,
     },
     {

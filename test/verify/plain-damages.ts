@@ -181,6 +181,22 @@ export const PLAIN_DAMAGES: readonly Damage[] = [
     theirs: [WAL],
   },
   {
+    name: 'the manifest has the WAL end before it starts',
+    mutilate: (directory) =>
+      editManifest(directory, (lines) => lines.replace(/"Start-LSN": "[^"]*"/, '"Start-LSN": "F/28"')),
+    says: [`${WAL}: could not find a valid record after #`],
+    theirs: [WAL],
+  },
+  {
+    name: 'the manifest has the WAL end where it starts',
+    mutilate: (directory) =>
+      editManifest(directory, (lines) =>
+        lines.replace(/("Start-LSN": )("[^"]*")(, "End-LSN": )".*"/, '$1$2$3$2'),
+      ),
+    says: [`${WAL}: could not find a valid record after #`],
+    theirs: [WAL],
+  },
+  {
     name: 'there is no WAL',
     mutilate: (directory) => rmSync(path.join(directory, 'pg_wal'), { recursive: true }),
     says: [`${WAL}: could not read directory "DIRECTORY/pg_wal": No such file or directory`],
