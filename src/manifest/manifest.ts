@@ -39,7 +39,7 @@ export interface WalRange {
 /** A whole manifest, read from a file; its checksum was right. */
 export interface BackupManifest {
   readonly version: ManifestVersion;
-  /** Undefined in version 1. */
+  /** Undefined in version 1, and where it is left out. */
   readonly systemIdentifier: bigint | undefined;
   /** By path, in the order of the manifest. */
   readonly files: ReadonlyMap<string, RecordedFile>;

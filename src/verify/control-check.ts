@@ -3,26 +3,40 @@
  * need to know. Called for plain backups and for archives.
  * Source: verify_control_file in PostgreSQL 18's pg_verifybackup.c.
  */
+import { CONTROL_FILE_BYTES } from '../limits.js';
 import { isIntactControlFile, parseControlFile, type ControlFile } from '../pgdata/control-file.js';
 import type { Verification } from './verification.js';
 
+/** sizeof(ControlFileData) of PostgreSQL 18: what it reads of the file. */
+const CONTROL_DATA_BYTES = 296;
+
 /**
+ * A manifest of version 1 names no cluster: nothing is reported then.
+ *
  * @param name as messages have it: a path, or `base.tar: global/pg_control`
- * @returns undefined where it is damaged, which has been reported
+ * @returns undefined where it is damaged
  */
 export function checkControlFile(
   { manifest, problems }: Verification,
   name: string,
   bytes: Buffer,
 ): ControlFile | undefined {
-  if (!isIntactControlFile(bytes)) {
-    problems.report(`${name}: CRC is incorrect`);
+  const namesCluster = manifest.version > 1;
+  if (namesCluster && bytes.length < CONTROL_DATA_BYTES) {
+    problems.report(`could not read file "${name}": read ${bytes.length} of ${CONTROL_DATA_BYTES}`);
     return undefined;
   }
-  const controlFile = parseControlFile(bytes);
-  const expected = manifest.systemIdentifier;
+  // a wrong size is for whoever compares sizes; what comes after the data is zeros
+  const data = Buffer.alloc(CONTROL_FILE_BYTES);
+  bytes.copy(data);
+  if (!isIntactControlFile(data)) {
+    if (namesCluster) problems.report(`${name}: CRC is incorrect`);
+    return undefined;
+  }
+  const controlFile = parseControlFile(data);
+  const expected = manifest.systemIdentifier ?? 0n;
   const found = controlFile.systemIdentifier;
-  if (expected !== undefined && found !== expected) {
+  if (namesCluster && found !== expected) {
     problems.report(`${name}: manifest system identifier is ${expected}, but control file has ${found}`);
   }
   return controlFile;

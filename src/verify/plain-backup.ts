@@ -12,8 +12,9 @@ import { checkSettings, type Verification } from './verification.js';
 /** @param directory absolute path @throws ConvoyError `target_io` where it cannot be read at all, FirstProblem */
 export async function verifyPlainBackup(verification: Verification, directory: string): Promise<void> {
   const { options, events, manifest, ignored, problems, counters } = verification;
-  const files = scanDirectory(directory, manifest, ignored, problems);
-  const controlFile = readControl(verification, directory, files);
+  const found = scanDirectory(directory, manifest, ignored, problems);
+  const { controlFile, isTold } = readControl(verification, directory, found);
+  const files = isTold ? found.filter(({ path: file }) => file !== CONTROL_FILE_PATH) : found;
   const settings = checkSettings(verification, wantsPages(verification, controlFile));
   const checkPages = settings.pageStartLsn !== undefined;
   const read = files.filter((file) => isRead(file, options.checkFiles, checkPages));
@@ -30,23 +31,32 @@ export async function verifyPlainBackup(verification: Verification, directory: s
   }
 }
 
-/** Undefined where there is none, or it is damaged; that is reported elsewhere, or has been. */
+interface ReadControl {
+  /** Undefined where there is none, or it is damaged. */
+  readonly controlFile: ControlFile | undefined;
+  /** Its own CRC is wrong, and that has been reported: its checksum says the same. */
+  readonly isTold: boolean;
+}
+
 function readControl(
   verification: Verification,
   directory: string,
   files: readonly RecordedFile[],
-): ControlFile | undefined {
-  const recorded = verification.manifest.files.get(CONTROL_FILE_PATH);
-  if (recorded === undefined || !files.includes(recorded)) return undefined;
+): ReadControl {
+  const { manifest } = verification;
+  const recorded = manifest.files.get(CONTROL_FILE_PATH);
+  if (recorded === undefined || !files.includes(recorded)) return { controlFile: undefined, isTold: false };
   const file = path.join(directory, CONTROL_FILE_PATH);
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch {
     // whoever reads it for its checksum says so
-    return undefined;
+    return { controlFile: undefined, isTold: false };
   }
-  return checkControlFile(verification, file, bytes);
+  const controlFile = checkControlFile(verification, file, bytes);
+  const isOneDamage = controlFile === undefined && bytes.length === recorded.size;
+  return { controlFile, isTold: isOneDamage && manifest.version > 1 };
 }
 
 async function checkWal(

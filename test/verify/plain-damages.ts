@@ -64,6 +64,16 @@ export const PLAIN_DAMAGES: readonly Damage[] = [
     theirs: undefined,
   },
   {
+    name: 'a bit of pg_control is turned, which a manifest that names no cluster has nothing else to say of',
+    mutilate: (directory) => flip(path.join(directory, 'global/pg_control'), 100),
+    says: ['checksum mismatch for file "global/pg_control"'],
+  },
+  {
+    name: 'pg_control is cut short',
+    mutilate: (directory) => truncateSync(path.join(directory, 'global/pg_control'), 100),
+    says: ['"global/pg_control" has size 100 on disk but size 8192 in the manifest'],
+  },
+  {
     name: 'a file has become a pipe',
     mutilate: async (directory) => {
       rmSync(path.join(directory, 'PG_VERSION'));
