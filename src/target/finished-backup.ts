@@ -57,19 +57,26 @@ const MANIFEST_NAME = 'backup_manifest';
  */
 export function findBackup(location: string): FinishedBackup {
   const names = directoryNames(location);
+  if (names?.includes('PG_VERSION') === true) return { kind: 'plain', directory: location };
+  const backup = findTarBackup(location);
+  if (backup.kind === 'tar' && backup.archives[0]?.prefix !== '') {
+    throw new ConvoyError('file_damaged', `"${location}" is not a backup`, {
+      hint: 'a backup is a directory with the file "PG_VERSION", or with "base.tar", compressed or not',
+    });
+  }
+  return backup;
+}
+
+/** What there is of one in tar format, base.tar perhaps not. @throws as findBackup() */
+export function findTarBackup(location: string): Exclude<FinishedBackup, { kind: 'plain' }> {
+  const names = directoryNames(location);
   if (names === undefined) return singleArchive(location);
-  if (names.includes('PG_VERSION')) return { kind: 'plain', directory: location };
   const archives: BackupArchive[] = [];
   const unexpected: string[] = [];
   for (const name of names.toSorted(byArchiveOrder)) {
     const archive = archiveOf(location, name);
     if (archive !== undefined) archives.push(archive);
     else if (name !== MANIFEST_NAME) unexpected.push(name);
-  }
-  if (archives[0]?.prefix !== '') {
-    throw new ConvoyError('file_damaged', `"${location}" is not a backup`, {
-      hint: 'a backup is a directory with the file "PG_VERSION", or with "base.tar", compressed or not',
-    });
   }
   refuseTwins(archives);
   return { kind: 'tar', directory: location, archives, unexpected };
@@ -84,7 +91,7 @@ function directoryNames(location: string): string[] | undefined {
   }
 }
 
-function singleArchive(location: string): FinishedBackup {
+function singleArchive(location: string): Extract<FinishedBackup, { kind: 'stream' }> {
   const name = path.basename(location);
   const suffix = /(?:\.tar)?\.[^.]*$/.exec(name)?.[0] ?? '';
   const compression = COMPRESSIONS.get(suffix);

@@ -1,6 +1,7 @@
 /* Verifies a backup that is a data directory. Called by verify.ts. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { fileError } from '../errors.js';
 import type { RecordedFile } from '../manifest/manifest.js';
 import { CONTROL_FILE_PATH, type ControlFile } from '../pgdata/control-file.js';
 import { isRead } from './content-check.js';
@@ -34,7 +35,7 @@ export async function verifyPlainBackup(verification: Verification, directory: s
 interface ReadControl {
   /** Undefined where there is none, or it is damaged. */
   readonly controlFile: ControlFile | undefined;
-  /** Its own CRC is wrong, and that has been reported: its checksum says the same. */
+  /** What is wrong with it has been reported: its checksum would say the same. */
   readonly isTold: boolean;
 }
 
@@ -43,16 +44,17 @@ function readControl(
   directory: string,
   files: readonly RecordedFile[],
 ): ReadControl {
-  const { manifest } = verification;
+  const { manifest, problems } = verification;
   const recorded = manifest.files.get(CONTROL_FILE_PATH);
   if (recorded === undefined || !files.includes(recorded)) return { controlFile: undefined, isTold: false };
   const file = path.join(directory, CONTROL_FILE_PATH);
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
-  } catch {
-    // whoever reads it for its checksum says so
-    return { controlFile: undefined, isTold: false };
+  } catch (error) {
+    // nobody else may read it, with -s
+    problems.report(fileError('open file', CONTROL_FILE_PATH, error).message);
+    return { controlFile: undefined, isTold: true };
   }
   const controlFile = checkControlFile(verification, file, bytes);
   const isOneDamage = controlFile === undefined && bytes.length === recorded.size;

@@ -17,6 +17,7 @@ import type { CheckedFile, CheckSettings } from './check-messages.js';
 import { checkControlFile, wantsPages } from './control-check.js';
 import { checkRecordedFiles } from './recorded-files.js';
 import { checkRequiredWal, walProblems } from './required-wal.js';
+import { reportUnexpected, usableArchives } from './usable-archives.js';
 import { checkSettings, type Verification } from './verification.js';
 
 /** An archive, and what the manifest says should be in it. */
@@ -33,12 +34,11 @@ export async function verifyTarBackup(
   archives: readonly BackupArchive[],
   unexpected: readonly string[],
 ): Promise<void> {
-  const { options, events, ignored, problems, counters } = verification;
-  for (const name of unexpected) {
-    if (!ignored.has(name)) problems.report(`file "${name}" is not expected in a tar format backup`);
-  }
+  const { options, events, counters } = verification;
+  reportUnexpected(verification, unexpected);
   const needsWal = options.checkWal && options.walDirectory === undefined;
-  const expected = expectedArchives(verification, archives, needsWal);
+  const wanted = archives.filter((archive) => needsWal || !isWalArchive(archive));
+  const expected = expectedArchives(verification, usableArchives(verification, wanted));
   const bytes = expected.flatMap(({ files }) => files).reduce((sum, { size }) => sum + size, 0);
   const files = expected.reduce((sum, each) => sum + each.files.length, 0);
   events.readingStarted({ bytes, files }, () => counters.read());
@@ -49,18 +49,24 @@ export async function verifyTarBackup(
   }
 }
 
+/** Reports the files for which there is no archive. */
 function expectedArchives(
-  { manifest }: Verification,
+  { manifest, ignored, problems }: Verification,
   archives: readonly BackupArchive[],
-  needsWal: boolean,
 ): ExpectedArchive[] {
-  return archives
-    .filter((archive) => needsWal || !isWalArchive(archive))
-    .map((archive) => ({
-      archive,
-      files: isWalArchive(archive) ? [] : filesOfArchive(manifest.files.values(), archive, archives),
-      members: membersOf(archive),
-    }));
+  for (const { path } of manifest.files.values()) {
+    const isHeld = archives.some(({ prefix }) => path.startsWith(prefix));
+    if (!isHeld && !ignored.has(path)) problems.report(missing(path));
+  }
+  return archives.map((archive) => ({
+    archive,
+    files: isWalArchive(archive) ? [] : filesOfArchive(manifest.files.values(), archive, archives),
+    members: membersOf(archive),
+  }));
+}
+
+function missing(path: string): string {
+  return `"${path}" is present in the manifest but not on disk`;
 }
 
 function isWalArchive({ prefix }: BackupArchive): boolean {
@@ -72,8 +78,8 @@ function membersOf(archive: BackupArchive): IndexedMember[] | undefined {
   try {
     return indexArchive(archive);
   } catch (error) {
-    // whoever reads it as a stream finds the same damage, and what comes before it
-    if (error instanceof ConvoyError && error.code === 'file_damaged') return undefined;
+    // whoever reads it as a stream finds the same, and what comes before it
+    if (error instanceof ConvoyError) return undefined;
     throw error;
   }
 }
@@ -81,6 +87,8 @@ function membersOf(archive: BackupArchive): IndexedMember[] | undefined {
 class TarVerification {
   readonly #verification: Verification;
   readonly #archives: readonly ExpectedArchive[];
+  /** That of the data directory. */
+  readonly #base: ExpectedArchive | undefined;
   /** The one that is to hold the WAL, if any is. */
   readonly #walArchive: ExpectedArchive | undefined;
   #controlFile: ControlFile | undefined;
@@ -89,18 +97,19 @@ class TarVerification {
     const { checkWal, walDirectory } = verification.options;
     this.#verification = verification;
     this.#archives = archives;
+    this.#base = archives.find(({ archive }) => archive.prefix === '');
     this.#walArchive =
       checkWal && walDirectory === undefined
-        ? (archives.find(({ archive }) => isWalArchive(archive)) ?? archives[0])
+        ? (archives.find(({ archive }) => isWalArchive(archive)) ?? this.#base)
         : undefined;
   }
 
   async run(): Promise<void> {
     const { checkPages } = this.#verification.options;
-    const [base] = this.#archives;
+    const base = this.#base;
     if (base?.members !== undefined) this.#controlFile = this.#indexedControlFile(base.archive, base.members);
     // in a compressed archive pg_control comes last
-    const isKnown = base?.members !== undefined;
+    const isKnown = base === undefined || base.members !== undefined;
     const settings = checkSettings(
       this.#verification,
       isKnown ? wantsPages(this.#verification, this.#controlFile) : checkPages,
@@ -131,7 +140,7 @@ class TarVerification {
       else if (recorded !== undefined) checked.push({ ...recorded, offset: member.offset });
     }
     for (const path of expected.keys()) {
-      if (!ignored.has(path)) problems.report(`"${path}" is present in the manifest but not on disk`);
+      if (!ignored.has(path)) problems.report(missing(path));
     }
     const root = { kind: 'archive', name: archive.name, path: archive.path } as const;
     await checkRecordedFiles(this.#verification, settings, root, checked);
@@ -158,7 +167,7 @@ class TarVerification {
       const bytes = Buffer.from(outcome.controlFile);
       this.#controlFile = checkControlFile(this.#verification, controlName(archive), bytes);
     }
-    if (archive === this.#archives[0]?.archive && settings.pageStartLsn !== undefined) {
+    if (archive === this.#base?.archive && settings.pageStartLsn !== undefined) {
       if (wantsPages(this.#verification, this.#controlFile)) problems.reportAll(outcome.pageProblems);
     } else if (this.#controlFile?.hasDataChecksums !== false) {
       problems.reportAll(outcome.pageProblems);
@@ -174,11 +183,13 @@ class TarVerification {
   async #checkWal(): Promise<void> {
     const { manifest, options } = this.#verification;
     const { walDirectory } = options;
-    const members = this.#walArchive?.members;
-    if (!options.checkWal || (walDirectory === undefined && members === undefined)) return;
+    const archived = this.#walArchive;
+    // whoever reads the archive checks what is in it
+    const isStreamed = archived !== undefined && archived.members === undefined;
+    if (!options.checkWal || isStreamed) return;
     const files = (): ReadonlyMap<string, WalFile> =>
       walDirectory === undefined
-        ? archivedSegments(this.#walArchive?.archive.path ?? '', members ?? [])
+        ? archivedSegments(archived?.archive.path ?? '', archived?.members ?? [])
         : readWalDirectory(walDirectory);
     const systemIdentifier = manifest.systemIdentifier ?? this.#controlFile?.systemIdentifier;
     await checkRequiredWal(this.#verification, files, systemIdentifier);

@@ -10,7 +10,12 @@ import { fileError } from '../errors.js';
 import { MANIFEST_PATH, type BackupManifest } from '../manifest/manifest.js';
 import { readManifest } from '../manifest/read-manifest.js';
 import { ProgressCounters } from '../progress-counters.js';
-import { findBackup, type BackupArchive, type FinishedBackup } from '../target/finished-backup.js';
+import {
+  findBackup,
+  findTarBackup,
+  type BackupArchive,
+  type FinishedBackup,
+} from '../target/finished-backup.js';
 import { CheckPool } from './check-pool.js';
 import { IgnoredPaths } from './ignored-paths.js';
 import { verifyPlainBackup } from './plain-backup.js';
@@ -85,7 +90,7 @@ function locate({ backup, format }: VerifyOptions): FinishedBackup {
   const plain = { kind: 'plain', directory: backup } as const;
   if (format === 'plain') return plain;
   if (format === undefined && !hasArchives(backup)) return plain;
-  return findBackup(backup);
+  return findTarBackup(backup);
 }
 
 function hasArchives(backup: string): boolean {

@@ -4,7 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { run } from '../support/tools.js';
@@ -12,6 +20,7 @@ import { editManifest, segmentsIn, type Damage, type TakenBackups } from './dama
 
 const WAL = 'WAL parsing failed for timeline 1';
 const THEIRS = undefined;
+const MISSING = '"EACHFILE" is present in the manifest but not on disk';
 
 async function tar(...args: readonly string[]): Promise<void> {
   const { status, stderr } = await run('tar', args);
@@ -85,6 +94,49 @@ export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>
       options: ['-F', 't', '-e'],
       mutilate: (directory, { tablespace }) => rmSync(path.join(directory, `${tablespace}.tar`)),
       says: ['"pg_tblspc/TABLESPACE/#" is present in the manifest but not on disk'],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the archive of the data directory is missing',
+      mutilate: (directory) => rmSync(path.join(directory, 'base.tar')),
+      says: [MISSING, `${WAL}: could not find any WAL file`],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the archive of the data directory may not be read',
+      byOrdinaryUser: true,
+      mutilate: (directory) => chmodSync(path.join(directory, 'base.tar'), 0),
+      says: [
+        'could not open file "base.tar": Permission denied',
+        MISSING,
+        `${WAL}: could not find any WAL file`,
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'it is said to be a plain backup',
+      options: ['-F', 'p', '-n', '-i', 'pg_tblspc'],
+      mutilate: () => {},
+      says: [
+        '"TABLESPACE.tar" is present on disk but not in the manifest',
+        '"base.tar" is present on disk but not in the manifest',
+        MISSING,
+      ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'what looks like a plain backup is said to be none',
+      options: ['-F', 't'],
+      mutilate: (directory) => {
+        writeFileSync(path.join(directory, 'PG_VERSION'), '15\n');
+        mkdirSync(path.join(directory, 'global'));
+        symlinkSync('/nonexistent', path.join(directory, 'pg_xact'));
+      },
+      says: [
+        'could not stat file or directory "pg_xact": No such file or directory',
+        'file "PG_VERSION" is not expected in a tar format backup',
+        'file "global" is not a regular file',
+      ],
       theirs: THEIRS,
     },
     {
@@ -162,6 +214,14 @@ export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>
         'checksum mismatch for file "RELATION" in archive "base.tar.gz"',
         'checksum verification failed in file "RELATION", block #: calculated # but expected #',
       ],
+      theirs: THEIRS,
+    },
+    {
+      name: 'the archive of a tablespace may not be read',
+      byOrdinaryUser: true,
+      options: ['-e'],
+      mutilate: (directory, { tablespace }) => chmodSync(path.join(directory, `${tablespace}.tar.gz`), 0),
+      says: ['could not open file "TABLESPACE.tar.gz": Permission denied'],
       theirs: THEIRS,
     },
     {

@@ -26,11 +26,13 @@ export interface TakenBackups {
 export interface Damage {
   readonly name: string;
   readonly mutilate: (directory: string, backups: TakenBackups) => Promise<void> | void;
-  /** What is wrong, in any order; RELATION, TABLESPACE and SEGMENT stand for names. */
+  /** What is wrong, in any order; RELATION, TABLESPACE and SEGMENT stand for names, EACHFILE for all but a tablespace's. */
   readonly says: readonly string[];
   readonly options?: readonly string[];
   /** Below the copy, where that is not the backup itself. */
   readonly place?: string;
+  /** By an ordinary user, who owns the copy. */
+  readonly byOrdinaryUser?: boolean;
   /** What pg_verifybackup says where that differs; undefined where it cannot be asked. */
   readonly theirs?: readonly string[] | undefined;
 }

@@ -1,6 +1,7 @@
 /* What can be wrong with a backup that is a directory, and what is said of it. For damages.test.ts. */
 import {
   appendFileSync,
+  chmodSync,
   mkdirSync,
   readFileSync,
   renameSync,
@@ -72,6 +73,43 @@ export const PLAIN_DAMAGES: readonly Damage[] = [
     name: 'pg_control is cut short',
     mutilate: (directory) => truncateSync(path.join(directory, 'global/pg_control'), 100),
     says: ['"global/pg_control" has size 100 on disk but size 8192 in the manifest'],
+  },
+  {
+    name: 'a file and a directory may not be read',
+    byOrdinaryUser: true,
+    options: ['-i', 'pg_tblspc'],
+    mutilate: (directory) => {
+      chmodSync(path.join(directory, 'PG_VERSION'), 0);
+      chmodSync(path.join(directory, 'global/pg_control'), 0);
+      chmodSync(path.join(directory, 'base/1'), 0);
+    },
+    says: [
+      'could not open directory "DIRECTORY/base/1": Permission denied',
+      'could not open file "PG_VERSION": Permission denied',
+      'could not open file "global/pg_control": Permission denied',
+    ],
+  },
+  {
+    name: 'pg_control may not be read, and no other file is',
+    byOrdinaryUser: true,
+    options: ['-s', '-i', 'pg_tblspc'],
+    mutilate: (directory) => chmodSync(path.join(directory, 'global/pg_control'), 0),
+    says: ['could not open file "global/pg_control": Permission denied'],
+    theirs: undefined,
+  },
+  {
+    name: 'the manifest may not be read',
+    byOrdinaryUser: true,
+    mutilate: (directory) => chmodSync(path.join(directory, 'backup_manifest'), 0),
+    says: ['could not open file "DIRECTORY/backup_manifest": Permission denied'],
+  },
+  {
+    name: 'the WAL may not be read',
+    byOrdinaryUser: true,
+    options: ['-i', 'pg_tblspc'],
+    mutilate: (directory) => chmodSync(path.join(directory, 'pg_wal'), 0),
+    says: [`${WAL}: could not read directory "DIRECTORY/pg_wal": Permission denied`],
+    theirs: [WAL],
   },
   {
     name: 'a file has become a pipe',
