@@ -6,6 +6,7 @@ import { createReadStream, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 import { MANIFEST_PATH, type ManifestFile, type WalRange } from '../manifest/manifest.js';
 import { ManifestWriter, type ManifestOptions } from '../manifest/manifest-writer.js';
 import type { Target } from '../target/target.js';
@@ -13,6 +14,12 @@ import type { Target } from '../target/target.js';
 export interface BackupManifestOptions extends Omit<ManifestOptions, 'directory'> {
   /** Undefined: it goes into the archive. */
   readonly directory: string | undefined;
+}
+
+export interface ManifestMember {
+  readonly target: Target;
+  /** As TargetFile. */
+  readonly owner: FileOwner | undefined;
 }
 
 export class BackupManifest {
@@ -31,14 +38,14 @@ export class BackupManifest {
     this.#writer.addFile(file);
   }
 
-  /** @param files where it is written to if it goes into the archive. @throws ConvoyError `target_io` */
-  async finish(range: WalRange, sync: boolean, files: Target): Promise<void> {
+  /** @param member how it is written if it goes into the archive. @throws ConvoyError `target_io` */
+  async finish(range: WalRange, sync: boolean, { target, owner }: ManifestMember): Promise<void> {
     this.#writer.finish([range], sync);
     if (this.#temporary === undefined) return;
     const file = path.join(this.#temporary, MANIFEST_PATH);
     const { size } = statSync(file);
     const mtime = Math.floor(Date.now() / 1000);
-    const member = files.createFile({ path: MANIFEST_PATH, size, mode: this.#mode, mtime });
+    const member = target.createFile({ path: MANIFEST_PATH, size, mode: this.#mode, mtime, owner });
     for await (const chunk of createReadStream(file)) await member.write(chunk as Buffer);
     member.finish();
   }

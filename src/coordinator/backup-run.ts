@@ -250,6 +250,7 @@ class BackupRun {
     files: StopFiles,
   ): Promise<string[]> {
     const { recoveryConf } = this.#options;
+    this.#target.owner = files.owner;
     const standbyFiles = recoveryConf === undefined ? [] : this.#target.writeStandbyFiles(tools, list);
     this.#target.writeLabel(tools, backupLabel);
     files.writeControlFile(this.#opened.source.server.systemIdentifier);

@@ -6,6 +6,7 @@ import { assertNever } from '../assert-never.js';
 import type { ChecksumAlgorithm } from '../checksum.js';
 import type { CopyTools } from '../copy/paced-file.js';
 import { ConvoyError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 import type { VanishedFile } from '../copy/range-assembly.js';
 import { type ManifestFile, manifestVersionOf, type WalRange } from '../manifest/manifest.js';
 import { BACKUP_LABEL_PATH } from '../pgdata/backup-label.js';
@@ -68,6 +69,8 @@ export class BackupTarget {
   #unlinked: readonly SourceTablespace[] = [];
   #majorVersion = 0;
   #fileMode = 0o600;
+  /** Of the files that are made here; undefined: not known. */
+  #owner: FileOwner | undefined;
   #hasManifestInside = false;
 
   /** @throws ConvoyError `target_refused` unless the compression is at hand */
@@ -148,6 +151,11 @@ export class BackupTarget {
     this.#archives?.note(stretches);
   }
 
+  /** Whose the files are to be that are made here, as if the server had sent them. */
+  set owner(owner: FileOwner | undefined) {
+    this.#owner = owner;
+  }
+
   /** backup_label, and tablespace_map where that is needed. */
   writeLabel(tools: CopyTools, text: string): void {
     this.addToManifest(this.#writeOwn(tools, BACKUP_LABEL_PATH, text));
@@ -196,7 +204,7 @@ export class BackupTarget {
 
   /** The manifest gets its name, or into the archive, last of all: the backup is complete. */
   async finish(range: WalRange, sync: boolean): Promise<void> {
-    await this.#manifest?.finish(range, sync, this.files);
+    await this.#manifest?.finish(range, sync, { target: this.files, owner: this.#owner });
     if (this.#hasManifestInside) await this.#archives?.end();
     if (sync) this.#syncDirectories();
   }
@@ -261,7 +269,8 @@ export class BackupTarget {
   }
 
   #writeOwn(tools: CopyTools, name: string, text: string): ManifestFile {
-    const file = { path: name, mode: this.#fileMode, mtime: Math.floor(Date.now() / 1000) };
+    const mtime = Math.floor(Date.now() / 1000);
+    const file = { path: name, mode: this.#fileMode, mtime, owner: this.#owner };
     return writeWhole(tools, file, Buffer.from(text));
   }
 

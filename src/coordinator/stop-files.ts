@@ -4,6 +4,7 @@
  */
 import { PacedFileCopy, type CopyTools } from '../copy/paced-file.js';
 import { ConvoyError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 import type { ManifestFile } from '../manifest/manifest.js';
 import { CONTROL_FILE_PATH, parseControlFile } from '../pgdata/control-file.js';
 import { isWalSegmentName } from '../pgdata/wal-names.js';
@@ -45,6 +46,11 @@ export class StopFiles implements StopReceiver {
     this.paths.push(path);
     if (isWalSegmentName(path.slice('pg_wal/'.length))) this.walBytes += written.size;
     else this.manifestFiles.push(written);
+  }
+
+  /** Whose pg_control is, and the files of the server altogether; undefined: it does not tell. */
+  get owner(): FileOwner | undefined {
+    return this.#control?.member.owner;
   }
 
   /** Gives up what has come so far. */

@@ -27,13 +27,14 @@ export class TaskCopy implements FileReceiver {
     this.#copy = new PacedFileCopy(tools);
   }
 
-  begin(index: number, { size, mode, mtime }: ReadFile): void {
+  begin(index: number, { size, mode, mtime, owner }: ReadFile): void {
     const file = this.#task.files[index];
     this.#arrived.add(index);
     this.#offset = file?.range?.offset;
     const wholeSize = this.#offset === undefined ? size : file?.size;
     const slot = this.#task.slot + index;
-    this.#copy.begin({ path: file?.target ?? '', size, mode, mtime, offset: this.#offset, wholeSize, slot });
+    const path = file?.target ?? '';
+    this.#copy.begin({ path, size, mode, mtime, owner, offset: this.#offset, wholeSize, slot });
   }
 
   data(chunk: Buffer): Promise<void> | undefined {

@@ -6,6 +6,7 @@
 import { pack, type Header, type Pack } from 'tar-stream';
 import { ConvoyError } from '../errors.js';
 import { MAX_TAR_NAME_BYTES } from '../limits.js';
+import { writeTarNumber } from '../tar/tar-encoding.js';
 import type { ClientChannel } from './client-channel.js';
 
 /** What a header tells besides the kind of the member. */
@@ -22,6 +23,11 @@ export interface MemberFacts {
 type MemberKind = Pick<Header, 'type'> & Partial<Pick<Header, 'linkname' | 'size'>>;
 
 const NAME_FIELD_BYTES = 100;
+const UID_OFFSET = 108;
+const GID_OFFSET = 116;
+const OWNER_BYTES = 8;
+/** Six octal digits: tar-stream writes no more of an owner's number. */
+const MAX_PACKED_OWNER = 0o777777;
 const CHECKSUM_OFFSET = 148;
 const CHECKSUM_BYTES = 8;
 
@@ -29,8 +35,8 @@ export class TarOutput implements Disposable {
   readonly #channel: ClientChannel;
   readonly #pack = pack();
   readonly #onSent = new Map<Buffer, () => void>();
-  /** The real name of a member whose header tar-stream would not write as plain ustar. */
-  #foreignName: string | undefined;
+  /** Of a member whose header tar-stream would not write as PostgreSQL does. */
+  #foreign: MemberFacts | undefined;
   #member: ReturnType<Pack['entry']> | undefined;
   #memberEnd: Promise<void> = Promise.resolve();
 
@@ -103,12 +109,12 @@ export class TarOutput implements Disposable {
         sqlState: 'XX000',
       });
     }
-    const isForeign = nameBytes !== name.length;
-    if (isForeign) this.#foreignName = name;
+    const isForeignName = nameBytes !== name.length;
+    if (isForeignName || Math.max(uid, gid) > MAX_PACKED_OWNER) this.#foreign = facts;
     this.#memberEnd = new Promise((resolve, reject) => {
       const header = {
         ...kind,
-        name: isForeign ? 'x'.repeat(nameBytes) : name,
+        name: isForeignName ? 'x'.repeat(nameBytes) : name,
         mode: mode & 0o7777,
         uid,
         gid,
@@ -122,9 +128,9 @@ export class TarOutput implements Disposable {
   }
 
   #emit(chunk: Buffer): void {
-    if (this.#foreignName !== undefined) {
-      renameHeader(chunk, this.#foreignName);
-      this.#foreignName = undefined;
+    if (this.#foreign !== undefined) {
+      correctHeader(chunk, this.#foreign);
+      this.#foreign = undefined;
     }
     const onSent = this.#onSent.get(chunk);
     this.#onSent.delete(chunk);
@@ -132,10 +138,15 @@ export class TarOutput implements Disposable {
   }
 }
 
-/** Puts a name into a header that has bytes beyond ASCII, as PostgreSQL does; tar-stream would add a pax member. */
-function renameHeader(header: Buffer, name: string): void {
+/**
+ * Puts a name into a header that has bytes beyond ASCII, as PostgreSQL does (tar-stream would add a pax member), and numbers
+ * of an owner that are large, as in containers.
+ */
+function correctHeader(header: Buffer, { name, uid, gid }: MemberFacts): void {
   header.fill(0, 0, NAME_FIELD_BYTES);
   header.write(name, 'utf8');
+  writeTarNumber(header, UID_OFFSET, OWNER_BYTES, uid);
+  writeTarNumber(header, GID_OFFSET, OWNER_BYTES, gid);
   header.fill(' ', CHECKSUM_OFFSET, CHECKSUM_OFFSET + CHECKSUM_BYTES);
   const sum = header.reduce((total, byte) => total + byte, 0);
   header.write(`${sum.toString(8).padStart(6, '0')}\0 `, CHECKSUM_OFFSET, 'latin1');

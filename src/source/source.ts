@@ -4,6 +4,7 @@
  * the backup on the server), list (the same), read (FileReader, one connection a worker).
  */
 import type { ConvoyError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 import type { Lsn } from '../lsn.js';
 
 export interface StartOptions {
@@ -55,6 +56,8 @@ export interface SourceDirectory {
   readonly target: string;
   /** Permission bits. */
   readonly mode: number;
+  /** Undefined: the server does not tell. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** Checked: plain paths, nothing twice, links only where tablespaces are. */
@@ -71,6 +74,8 @@ export interface StopMember {
   readonly size: number;
   readonly mode: number;
   readonly mtime: number;
+  /** Undefined: the server does not tell. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** Takes the members in the order begin, data*, end; chunks are borrowed until data returns. */
@@ -138,6 +143,8 @@ export interface ReadFile {
   readonly mode: number;
   /** Seconds since the epoch. */
   readonly mtime: number;
+  /** Undefined: the server does not tell. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** Takes the files of one read; a file that is never begun had vanished. Chunks are borrowed until data returns. */

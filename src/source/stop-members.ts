@@ -52,7 +52,7 @@ export class StopMembers implements TarMemberHandler {
   }
 
   begin(header: TarHeader): void {
-    const { name, size, mode, mtime } = header;
+    const { name, size, mode, mtime, owner } = header;
     if (header.type !== 'file' || !this.#isExpected(name, size)) {
       throw new ConvoyError(
         'untrusted_peer',
@@ -60,7 +60,7 @@ export class StopMembers implements TarMemberHandler {
       );
     }
     this.#memberCount += 1;
-    this.#receiver.begin({ path: name, size, mode, mtime });
+    this.#receiver.begin({ path: name, size, mode, mtime, owner });
   }
 
   data(chunk: Buffer): Promise<void> | undefined {

@@ -12,7 +12,14 @@ import { TarMemberReader, type TarMemberHandler } from '../tar/tar-members.js';
 import { ServerConnection } from '../wire/connection.js';
 import type { ConnectionSettings } from '../wire/conninfo.js';
 import { assertSameServer, identifyWalsender, type ServerIdentity } from './server-identity.js';
-import type { FileReader, FileReceiver, FileToRead, ReadOptions, ReadResult } from './source.js';
+import type {
+  FileReader,
+  FileReceiver,
+  FileToRead,
+  ReadOptions,
+  ReadResult,
+  SourceDirectory,
+} from './source.js';
 
 /** SQLSTATE of "checksum verification failure during base backup": the data is complete, pages are bad. */
 const DATA_CORRUPTED = 'XX001';
@@ -72,16 +79,17 @@ export class WalsenderReader implements FileReader {
     }
   }
 
-  /** Modes of directories, by target; one that is gone has none. */
-  async readDirectories(directories: readonly FileToRead[], startLsn: Lsn): Promise<Map<string, number>> {
-    const modes = new Map<string, number>();
+  /** Directories with what their members say of them; one that is gone is left out. */
+  async readDirectories(directories: readonly FileToRead[], startLsn: Lsn): Promise<SourceDirectory[]> {
+    const found: SourceDirectory[] = [];
     const members = new AskedMembers(directories, 'directory', {
-      begin: (index, { mode }) => modes.set(directories[index]?.target ?? '', mode),
+      begin: (index, { mode, owner }) =>
+        found.push({ target: directories[index]?.target ?? '', mode, owner }),
       data: () => undefined,
       end: () => {},
     });
     await this.#sendBackupFiles(directories, { startLsn, verifyPageChecksums: false }, members);
-    return modes;
+    return found;
   }
 
   destroy(): void {
@@ -132,7 +140,7 @@ class AskedMembers implements TarMemberHandler {
     this.#receiver = receiver;
   }
 
-  begin({ name, type, size, mode, mtime }: TarHeader): void {
+  begin({ name, type, size, mode, mtime, owner }: TarHeader): void {
     while (this.#next < this.#files.length && this.#memberName(this.#next) !== name) this.#next += 1;
     const file = this.#files[this.#next];
     if (file === undefined || type !== this.#type) {
@@ -144,7 +152,7 @@ class AskedMembers implements TarMemberHandler {
     if (size > maxBytesOf(file.target)) {
       throw new ConvoyError('untrusted_peer', `the server sent an impossible size of "${name}": ${size}`);
     }
-    this.#receiver.begin(this.#next, { size, mode, mtime });
+    this.#receiver.begin(this.#next, { size, mode, mtime, owner });
     this.#next += 1;
   }
 

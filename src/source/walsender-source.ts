@@ -133,7 +133,7 @@ export class WalsenderSource implements BackupSource {
       row: (setIndex, row) => reader.add(setIndex, row),
     });
     const { files, directories } = reader.finish();
-    const list = { files, directories: await this.#directoryModes(directories) };
+    const list = { files, directories: await this.#readDirectories(directories) };
     this.#watch.begin();
     return list;
   }
@@ -196,23 +196,18 @@ export class WalsenderSource implements BackupSource {
     return new ConvoyError('server_error', 'the server switched to another timeline during the backup');
   }
 
-  /** The list has no modes; the members that SEND_BACKUP_FILES makes of directories have. */
-  async #directoryModes(directories: readonly FileToRead[]): Promise<SourceDirectory[]> {
+  /** The list has no modes and owners; the members that SEND_BACKUP_FILES makes of directories have. */
+  async #readDirectories(directories: readonly FileToRead[]): Promise<SourceDirectory[]> {
     const reader = new WalsenderReader(this.#connection);
-    const modes = new Map<string, number>();
+    const found: SourceDirectory[] = [];
     for (let at = 0; at < directories.length; at += DIRECTORIES_PER_COMMAND) {
       const batch = directories.slice(at, at + DIRECTORIES_PER_COMMAND);
       // one tablespace a command: PROTOCOL rule 2
       for (const group of groupByRoot(batch)) {
-        for (const [target, mode] of await reader.readDirectories(group, this.#requireStart().startLsn)) {
-          modes.set(target, mode);
-        }
+        found.push(...(await reader.readDirectories(group, this.#requireStart().startLsn)));
       }
     }
-    return directories.flatMap(({ target }) => {
-      const mode = modes.get(target);
-      return mode === undefined ? [] : [{ target, mode }];
-    });
+    return found;
   }
 
   #requireStart(): { readonly startLsn: Lsn; readonly backupLabel: string } {

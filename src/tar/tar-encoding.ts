@@ -4,6 +4,7 @@
  * A name of 100 bytes and more, which PostgreSQL refuses, gets a GNU "long name" before its header: GNU tar, bsdtar and
  * `pgconvoy restore` read it, pg_verifybackup does not.
  */
+import type { FileOwner } from '../file-owner.js';
 import { MAX_TAR_NAME_BYTES } from '../limits.js';
 import { TAR_BLOCK_BYTES } from './tar-header.js';
 
@@ -17,6 +18,8 @@ export interface TarMember {
   readonly mode: number;
   /** Seconds since the epoch. */
   readonly mtime: number;
+  /** Undefined: not known, and written as 0; the name counts first where it is known. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** Two empty blocks. */
@@ -54,30 +57,29 @@ export function tarPadding(size: number): number {
 function encodeBlock(
   name: Buffer,
   typeFlag: string,
-  { size, mode, mtime }: Pick<TarMember, 'size' | 'mode' | 'mtime'>,
+  { size, mode, mtime, owner }: Pick<TarMember, 'size' | 'mode' | 'mtime' | 'owner'>,
 ): Buffer {
   const block = Buffer.alloc(TAR_BLOCK_BYTES);
   name.copy(block, 0, 0, MAX_TAR_NAME_BYTES);
-  writeNumber(block, 100, 8, mode & 0o7777);
-  // numbers of the owner: those of the server are not known here, and the name counts first
-  writeNumber(block, 108, 8, 0);
-  writeNumber(block, 116, 8, 0);
-  writeNumber(block, 124, 12, size);
-  writeNumber(block, 136, 12, Math.max(0, Math.floor(mtime)));
+  writeTarNumber(block, 100, 8, mode & 0o7777);
+  writeTarNumber(block, 108, 8, owner?.uid ?? 0);
+  writeTarNumber(block, 116, 8, owner?.gid ?? 0);
+  writeTarNumber(block, 124, 12, size);
+  writeTarNumber(block, 136, 12, Math.max(0, Math.floor(mtime)));
   block.write(typeFlag, 156, 'latin1');
   block.write('ustar\x0000', 257, 'latin1');
   block.write(OWNER, 265, 'latin1');
   block.write(OWNER, 297, 'latin1');
-  writeNumber(block, 329, 8, 0);
-  writeNumber(block, 337, 8, 0);
+  writeTarNumber(block, 329, 8, 0);
+  writeTarNumber(block, 337, 8, 0);
   block.fill(' ', CHECKSUM_OFFSET, CHECKSUM_OFFSET + CHECKSUM_BYTES);
   const sum = block.reduce((total, byte) => total + byte, 0);
-  writeNumber(block, CHECKSUM_OFFSET, CHECKSUM_BYTES, sum);
+  writeTarNumber(block, CHECKSUM_OFFSET, CHECKSUM_BYTES, sum);
   return block;
 }
 
 /** print_tar_number: octal digits and a blank, or base 256 where they do not suffice (8 GiB and more). */
-function writeNumber(block: Buffer, offset: number, length: number, value: number): void {
+export function writeTarNumber(block: Buffer, offset: number, length: number, value: number): void {
   const digits = value.toString(8).padStart(length - 1, '0');
   if (digits.length < length) {
     block.write(`${digits} `, offset, 'latin1');

@@ -4,10 +4,12 @@
  * POSIX archives have besides (types of tar-extensions.ts).
  */
 import type { ConvoyError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 
 export const TAR_BLOCK_BYTES = 512;
 /** The last second of the year 9999, the last that the manifest can name. */
 const MAX_MTIME = 253_402_300_799;
+const MAX_OWNER_NUMBER = 2 ** 32 - 1;
 
 export interface TarHeader {
   readonly name: string;
@@ -16,6 +18,8 @@ export interface TarHeader {
   readonly size: number;
   /** Permission bits only: no server makes us write a set-id file. */
   readonly mode: number;
+  /** Undefined: the member was not read from a stream. */
+  readonly owner?: FileOwner | undefined;
   /** Seconds since the epoch. */
   readonly mtime: number;
   /** Target of a link, else empty. */
@@ -88,6 +92,7 @@ function memberHeader(block: Buffer, type: TarHeader['type'], size: number, fail
     type,
     size: type === 'file' ? size : 0,
     mode: tarNumber(block, 100, 8, fail) & 0o777,
+    owner: { uid: ownerNumber(block, 108, fail), gid: ownerNumber(block, 116, fail) },
     mtime,
     linkName: tarText(block, 157, 100),
   };
@@ -97,6 +102,12 @@ function tarText(block: Buffer, offset: number, length: number): string {
   const field = block.subarray(offset, offset + length);
   const end = field.indexOf(0);
   return field.toString('utf8', 0, end < 0 ? length : end);
+}
+
+function ownerNumber(block: Buffer, offset: number, fail: TarFailure): number {
+  const value = tarNumber(block, offset, 8, fail);
+  if (value > MAX_OWNER_NUMBER) throw fail('invalid number in a tar header');
+  return value;
 }
 
 /** Octal digits, or base 256 where the first byte's high bit is set. */

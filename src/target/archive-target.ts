@@ -127,10 +127,10 @@ export class ArchiveTarget {
       pending.delete(archive);
       await this.#writer.append(archive, Buffer.concat(headers));
     };
-    for (const { target, mode } of directories) {
+    for (const { target, mode, owner } of directories) {
       const { archive, name } = memberPlace(this.#spec, target);
       const headers = pending.get(archive) ?? [];
-      headers.push(encodeTarHeader({ name, type: 'directory', size: 0, mode, mtime }));
+      headers.push(encodeTarHeader({ name, type: 'directory', size: 0, mode, mtime, owner }));
       pending.set(archive, headers);
       // oxlint-disable-next-line eslint/no-await-in-loop
       if (headers.length === HEADERS_AT_ONCE) await flush(archive);

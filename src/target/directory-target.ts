@@ -7,6 +7,7 @@ import { chmodSync, mkdirSync, readdirSync, rmdirSync, rmSync, symlinkSync } fro
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ConvoyError, fileError, isSystemError } from '../errors.js';
+import type { FileOwner } from '../file-owner.js';
 import { resolveInDirectory, syncPaths, WAL_PATH } from './directory-writer.js';
 import type { DirectoryTargetSpec } from './target.js';
 
@@ -30,6 +31,8 @@ export interface DirectoryToMake {
   readonly target: string;
   /** Permission bits. */
   readonly mode: number;
+  /** As TargetFile. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** @throws ConvoyError `target_refused` unless nothing is there, or an empty directory */

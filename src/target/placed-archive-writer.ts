@@ -40,8 +40,8 @@ export class PlacedArchiveWriter implements ArchiveWriter {
 
   createFile(file: TargetFile): FileWriter {
     const { archive, name } = memberPlace(this.#spec, file.path);
-    const { size, mode, mtime, offset = 0, wholeSize = size, slot } = file;
-    const member: TarMember = { name, type: 'file', size: wholeSize, mode, mtime };
+    const { size, mode, mtime, owner, offset = 0, wholeSize = size, slot } = file;
+    const member: TarMember = { name, type: 'file', size: wholeSize, mode, mtime, owner };
     const header = encodeTarHeader(member);
     const overhead = header.length + tarPadding(wholeSize);
     const claim =

@@ -40,11 +40,11 @@ export class StreamedArchiveWriter implements ArchiveWriter {
   }
 
   /** A part of a file: the first has the header, the last the padding. */
-  createFile({ path, size, mode, mtime, offset, wholeSize = size, slot }: TargetFile): FileWriter {
+  createFile({ path, size, mode, mtime, owner, offset, wholeSize = size, slot }: TargetFile): FileWriter {
     const { archive, name } = memberPlace(this.#spec, path);
     const stream = this.#stream(archive);
     if ((offset ?? 0) === 0) {
-      void stream.write(encodeTarHeader({ name, type: 'file', size: wholeSize, mode, mtime }));
+      void stream.write(encodeTarHeader({ name, type: 'file', size: wholeSize, mode, mtime, owner }));
     }
     if (offset === 0 && slot !== undefined) this.#begun.push(slot);
     const isLast = (offset ?? 0) + size === wholeSize;

@@ -6,6 +6,7 @@
  * write the cluster's files (openTarget). Per task the calls are (createFile, write*, finish)* and commit, or abandon for the
  * file in hand and rollback; per file one after the other. A chunk is only read before write returns.
  */
+import type { FileOwner } from '../file-owner.js';
 import type { AddedText } from './added-text.js';
 import type { Compression } from './compression/compression.js';
 
@@ -58,6 +59,8 @@ export interface TargetFile {
   readonly mode: number;
   /** Seconds since the epoch. */
   readonly mtime: number;
+  /** Whose it is on the server; for archives. Undefined: not known. */
+  readonly owner?: FileOwner | undefined;
   /** Where in the file the bytes go, while others write its other parts; undefined: it is written whole. */
   readonly offset?: number | undefined;
   /** Bytes of the whole file, where `offset` is given; the parts of a file are written in ascending order where there are turns. */

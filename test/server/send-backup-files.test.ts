@@ -289,3 +289,17 @@ test('a link that leads out, and a pipe, bring nothing, and nobody waits', async
   }
   assert.equal(flow(await client.query("SEND_BACKUP_FILES ('./PG_VERSION')")), 'Hd*cCZ');
 });
+
+test('the numbers of an owner are told whole, as large as containers have them', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can give files away');
+  const file = inData('PG_VERSION');
+  const { uid, gid } = await fs.stat(file);
+  await fs.chown(file, 300_000, 1_000_650_000);
+  const client = await backupClient(t, serve);
+  try {
+    const [member] = await tarMembers(copyBytes(await client.query("SEND_BACKUP_FILES ('./PG_VERSION')")));
+    assert.deepEqual([member?.header.uid, member?.header.gid], [300_000, 1_000_650_000]);
+  } finally {
+    await fs.chown(file, uid, gid);
+  }
+});

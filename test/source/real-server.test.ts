@@ -132,11 +132,11 @@ test('all list the same files and directories', async () => {
   assert.deepEqual(lists[2], lists[0]);
 });
 
-/** Without the names to ask by, and the order of directories, which are the sources' own. */
+/** Without the names to ask by, owners, and the order of directories, which are the sources' own. */
 function comparable({ files, directories }: FileList): object {
   const byTarget = (a: { target: string }, b: { target: string }): number => (a.target < b.target ? -1 : 1);
   return {
     files: files.map(({ target, size, tablespace }) => ({ target, size, tablespace })).toSorted(byTarget),
-    directories: directories.toSorted(byTarget),
+    directories: directories.map(({ target, mode }) => ({ target, mode })).toSorted(byTarget),
   };
 }

@@ -31,7 +31,7 @@ function archiveOf(members: readonly TarMember[]): Buffer {
   return Buffer.concat([...members.map(encodeTarHeader), TAR_END]);
 }
 
-test('a header is what PostgreSQL writes, byte for byte, but for the numbers of the owner', () => {
+test('a header is what PostgreSQL writes, byte for byte', () => {
   // head -c 512 base.tar of pg_basebackup -Ft: server 15, backup_label of 225 bytes, owner 101, group 104
   const expected = Buffer.alloc(512);
   expected.write('backup_label', 0);
@@ -39,11 +39,21 @@ test('a header is what PostgreSQL writes, byte for byte, but for the numbers of 
   expected.write('ustar\x0000postgres', 257);
   expected.write('postgres', 297);
   expected.write('0000000 0000000 ', 329);
-  const actual = encodeTarHeader({ ...FILE, name: 'backup_label', size: 225, mtime: 0o15300303161 });
-  expected.write('0000000 0000000 ', 108);
-  // 145 and 150 less, in digits
-  expected.write('0015467 ', 148);
+  const owner = { uid: 101, gid: 104 };
+  const actual = encodeTarHeader({ ...FILE, name: 'backup_label', size: 225, mtime: 0o15300303161, owner });
   assert.deepEqual(actual, expected);
+});
+
+test('numbers of an owner that octal digits do not hold, as in containers, are read back by GNU tar', async (t) => {
+  const archive = path.join(await temporaryDirectory(t), 'x.tar');
+  const owner = { uid: 2_097_151, gid: 1_000_650_000 };
+  await fs.writeFile(archive, archiveOf([{ ...FILE, owner }]));
+  const listed = await run('tar', ['-t', '-v', '--numeric-owner', '-f', archive]);
+  assert.match(listed.stdout, /^-rw------- 2097151\/1000650000 /);
+});
+
+test('an owner that is not known has the number 0', () => {
+  assert.equal(encodeTarHeader(FILE).toString('latin1', 108, 124), '0000000 0000000 ');
 });
 
 test('padding fills blocks', () => {

@@ -80,7 +80,8 @@ function entry(name: string, content: Buffer, more: Partial<HeaderFields> = {}):
 
 function member(name: string, content: Buffer, more: Partial<Member> = {}): Member {
   const size = content.length;
-  return { name, type: 'file', size, mode: 0o600, mtime: MTIME, linkName: '', content, ...more };
+  const owner = { uid: 0, gid: 0 };
+  return { name, type: 'file', size, mode: 0o600, mtime: MTIME, owner, linkName: '', content, ...more };
 }
 
 function decode(block: Buffer): object {
@@ -90,7 +91,7 @@ function decode(block: Buffer): object {
 const PAGE = Buffer.alloc(1200, 'page');
 const ENTRIES: readonly Entry[] = [
   entry('base/1/112', PAGE),
-  entry('PG_VERSION', Buffer.from('15\n'), { mode: 0o640, mtime: new Date(1000) }),
+  entry('PG_VERSION', Buffer.from('15\n'), { mode: 0o640, mtime: new Date(1000), uid: 101, gid: 104 }),
   entry('base/1/', Buffer.alloc(0), { type: 'directory', mode: 0o750 }),
   entry('empty', Buffer.alloc(0)),
   entry('./pg_tblspc/16384/', Buffer.alloc(0), { type: 'symlink', linkname: '/srv/ts 1', mode: 0o777 }),
@@ -100,7 +101,7 @@ const ENTRIES: readonly Entry[] = [
 ];
 const MEMBERS: readonly Member[] = [
   member('base/1/112', PAGE),
-  member('PG_VERSION', Buffer.from('15\n'), { mode: 0o640, mtime: 1 }),
+  member('PG_VERSION', Buffer.from('15\n'), { mode: 0o640, mtime: 1, owner: { uid: 101, gid: 104 } }),
   member('base/1/', Buffer.alloc(0), { type: 'directory', mode: 0o750 }),
   member('empty', Buffer.alloc(0)),
   member('./pg_tblspc/16384/', Buffer.alloc(0), { type: 'link', linkName: '/srv/ts 1', mode: 0o777 }),
@@ -172,13 +173,14 @@ async function summarize(archive: Buffer): Promise<object[]> {
   extractor.end(archive);
   const summaries: object[] = [];
   for await (const found of extractor) {
-    const { name, type, size, mode, mtime, linkname } = found.header;
+    const { name, type, size, mode, mtime, uid, gid, linkname } = found.header;
     summaries.push({
       name,
       type: type === 'symlink' ? 'link' : type,
       size,
       mode,
       mtime: (mtime?.getTime() ?? 0) / 1000,
+      owner: { uid, gid },
       linkName: linkname ?? '',
       digest: digest(await buffer(found)),
     });
