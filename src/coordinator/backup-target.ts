@@ -156,10 +156,10 @@ export class BackupTarget {
     this.#owner = owner;
   }
 
-  /** backup_label, and tablespace_map where that is needed. */
+  /** backup_label, and in archives tablespace_map: pg_basebackup asks for it there, tablespaces or not. */
   writeLabel(tools: CopyTools, text: string): void {
     this.addToManifest(this.#writeOwn(tools, BACKUP_LABEL_PATH, text));
-    if (this.#unlinked.length === 0) return;
+    if (this.#spec.kind !== 'archive') return;
     this.addToManifest(
       this.#writeOwn(tools, TABLESPACE_MAP_PATH, formatTablespaceMap(this.#unlinked, this.#majorVersion)),
     );
