@@ -6,6 +6,7 @@
 import { Command, CommanderError } from 'commander';
 import { asConvoyError } from '../errors.js';
 import { HELP_STYLE } from './help-style.js';
+import { expandLongOptions } from './long-options.js';
 import { printError, printHint } from './messages.js';
 import { programVersion } from './program-version.js';
 
@@ -50,7 +51,7 @@ function usageOf(command: Command): string {
 async function main(): Promise<number> {
   const program = await buildProgram();
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(commandLine(program));
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) return reportUsage(error, program);
@@ -60,6 +61,13 @@ async function main(): Promise<number> {
     if (failure.code === 'usage') printHint(helpHint(program));
     return 1;
   }
+}
+
+/** process.argv, with the long options of the command written out. */
+function commandLine(program: Command): string[] {
+  const command = commandOf(program);
+  if (command === undefined) return process.argv;
+  return [...process.argv.slice(0, 3), ...expandLongOptions(process.argv.slice(3), command)];
 }
 
 function reportUsage(error: CommanderError, program: Command): number {

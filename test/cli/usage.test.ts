@@ -27,6 +27,12 @@ const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[]
     HELP,
   ],
   [['-D', 'DIR', '--nonsense'], "unrecognized option '--nonsense'", HELP],
+  [
+    ['-D', 'DIR', '--ma', '5'],
+    "option '--ma' is ambiguous; possibilities: '--max-rate' '--manifest-checksums' '--manifest-force-encode' '--max-retries'",
+    HELP,
+  ],
+  [['--pgd', 'DIR', '--check=slow'], 'invalid checkpoint argument "slow", must be "fast" or "spread"', HELP],
   [['-D', 'DIR', '-Q'], "invalid option -- 'Q'", HELP],
   [['-D', 'DIR', '-l'], "option '-l' requires an argument", HELP],
   [['-D', 'DIR', '-t', 'blackhole'], 'cannot specify both output directory and backup target', HELP],
@@ -155,13 +161,14 @@ describe('pgconvoy backup', { concurrency: 3 }, () => {
 const WRONG_VERIFY: readonly (readonly [args: readonly string[], error: string])[] = [
   [[], 'no backup directory specified'],
   [['one', 'two'], 'too many command-line arguments (first is "two")'],
+  [['--progr', '--qui', 'one'], 'cannot specify both -P/--progress and -q/--quiet'],
   [['-P', '-q', 'one'], 'cannot specify both -P/--progress and -q/--quiet'],
   [['-F', 'x', 'one'], 'invalid backup format "x", must be "plain" or "tar"'],
 ];
 
 describe('pgconvoy verify', { concurrency: 2 }, () => {
   for (const [args, error] of WRONG_VERIFY) {
-    test(error, async () => {
+    test(`${args.join(' ')}: ${error}`, async () => {
       const result = await pgconvoy(['verify', ...args]);
       assert.deepEqual(result, {
         status: 1,
