@@ -144,6 +144,9 @@ function resolveArchive(pgdata: string, flags: BackupFlags): TargetOptions {
   if (compression?.hasWorkers === true) {
     printWarning('compression option "workers" has no effect: option -j says how many compress');
   }
+  if (compression?.hasLongDistance === true) {
+    printWarning('compression option "long" has no effect: what is compressed at once is 1 MB');
+  }
   return {
     kind: 'archive',
     directory: pgdata === '-' ? undefined : canonical(path.resolve(pgdata)),

@@ -4,21 +4,22 @@
  */
 import { ConvoyError } from '../errors.js';
 import type { BackupFlags } from './backup-flags.js';
-import { requestedCompression } from './compression-option.js';
+import { refuseServerCompression, requestedCompression } from './compression-option.js';
 
 /** @throws ConvoyError `usage` */
 export function refuseContradictions(flags: BackupFlags): void {
   const isDiscarded = flags.target !== 'client';
-  const isCompressed = (requestedCompression(flags)?.method ?? 'none') !== 'none';
+  const compression = requestedCompression(flags);
+  const isCompressed = (compression?.method ?? 'none') !== 'none';
   const rules: readonly (readonly [isBroken: boolean, message: string, hint?: string])[] = [
     [flags.pgdata === undefined && !isDiscarded, 'must specify output directory or backup target'],
     [flags.pgdata !== undefined && isDiscarded, 'cannot specify both output directory and backup target'],
     [flags.format !== undefined && isDiscarded, 'cannot specify both format and backup target'],
     [
-      isCompressed && isDiscarded,
+      compression?.location === 'client' && isDiscarded,
       'client-side compression is not possible when a backup target is specified',
     ],
-    [isCompressed && flags.format !== 'tar', 'only tar mode backups can be compressed'],
+    [isCompressed && flags.format !== 'tar' && !isDiscarded, 'only tar mode backups can be compressed'],
     [
       flags.walMethod === 'stream' && isDiscarded,
       'WAL cannot be streamed when a backup target is specified',
@@ -62,6 +63,7 @@ export function refuseContradictions(flags: BackupFlags): void {
   ];
   const broken = rules.find(([isBroken]) => isBroken);
   if (broken !== undefined) throw new ConvoyError('usage', broken[1], { hint: broken[2] });
+  refuseServerCompression(compression, isDiscarded);
 }
 
 function incompatible(one: string, other: string): string {

@@ -1,9 +1,10 @@
 /* Messages are those of pg_basebackup 15 and 18 where it has the case; each was read off the program. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { parseCompression } from '../../src/cli/compression-option.js';
+import { parseCompression, refuseServerCompression } from '../../src/cli/compression-option.js';
 
 const EMPTY = 'found empty string where a compression option was expected';
+const BOOLEAN = 'value for compression option "long" must be a Boolean value';
 const GZIP_LEVELS =
   'compression algorithm "gzip" expects a compression level between 1 and 9 (default at -1)';
 
@@ -37,12 +38,24 @@ describe('-Z takes', () => {
   }
 
   test('a number of threads for zstd, which -j says here', () => {
-    assert.deepEqual(parseCompression('zstd:level=5,workers=2'), {
-      method: 'zstd',
-      level: 5,
-      hasWorkers: true,
-    });
+    const { method, level, hasWorkers, hasLongDistance } = parseCompression('zstd:level=5,workers=2');
+    assert.deepEqual([method, level, hasWorkers, hasLongDistance], ['zstd', 5, true, false]);
   });
+
+  for (const [text, isAsked] of [
+    ['zstd:long', true],
+    ['zstd:long=yes', true],
+    ['zstd:long=on', true],
+    ['zstd:long=1,level=5', true],
+    ['zstd:long=no', false],
+    ['zstd:long=off', false],
+    ['zstd:level=5,long=0', false],
+  ] as const) {
+    test(`${text}, which has no effect`, () => {
+      const { method, hasLongDistance } = parseCompression(text);
+      assert.deepEqual([method, hasLongDistance], ['zstd', isAsked]);
+    });
+  }
 });
 
 describe('-Z refuses', () => {
@@ -91,17 +104,42 @@ describe('-Z refuses', () => {
     ],
     ['zstd:workers', 'invalid compression specification: compression option "workers" requires a value'],
     ['zstd:3,level=4', 'invalid compression specification: unrecognized compression option: "3"'],
-    // what pgconvoy has not, with the reason
+    ['zstd:long=maybe', `invalid compression specification: ${BOOLEAN}`],
+    ['zstd:long=', `invalid compression specification: ${BOOLEAN}`],
+    ['zstd:long=true', `invalid compression specification: ${BOOLEAN}`],
+    ['gzip:long=maybe', `invalid compression specification: ${BOOLEAN}`],
     [
-      'zstd:long',
-      'invalid compression specification: long-distance mode is not supported: what is compressed at once is 1 MB',
+      'gzip:long=no',
+      'invalid compression specification: compression algorithm "gzip" does not support long-distance mode',
     ],
+    ['gzip:long,foo', 'invalid compression specification: unrecognized compression option: "foo"'],
+    // what pgconvoy has not, with the reason
     ['lz4:9', 'lz4 has no level 9 here: only its fast mode is supported (levels 1 and 2)'],
-    ['server-gzip', 'cannot compress on the server: "server-gzip"'],
-    ['server-', 'cannot compress on the server: "server-"'],
   ] as const) {
     test(JSON.stringify(text), () => {
       assert.throws(() => parseCompression(text), { code: 'usage', message });
+    });
+  }
+});
+
+describe('compression on the server is refused', () => {
+  for (const [text, hasBackupTarget] of [
+    ['server-gzip', false],
+    ['server-', false],
+    ['server-zstd:nonsense', true],
+    ['gzip', true],
+    ['5', true],
+  ] as const) {
+    test(`${text}${hasBackupTarget ? ' with a backup target' : ''}`, () => {
+      const message = `cannot compress on the server: "${text}"`;
+      const compression = parseCompression(text);
+      assert.throws(() => refuseServerCompression(compression, hasBackupTarget), { code: 'usage', message });
+    });
+  }
+
+  for (const text of ['none', '0']) {
+    test(`but not "${text}" with a backup target`, () => {
+      refuseServerCompression(parseCompression(text), true);
     });
   }
 });

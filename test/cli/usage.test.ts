@@ -26,6 +26,18 @@ const WRONG: readonly (readonly [args: readonly string[], ...lines: string[]])[]
     'client-side compression is not possible when a backup target is specified',
     HELP,
   ],
+  [
+    ['-t', 'blackhole', '-X', 'none', '-z'],
+    'cannot compress on the server: "-z"',
+    'pgconvoy: hint: the workers compress what they write, and with a backup target they write nothing',
+    HELP,
+  ],
+  [
+    ['-D', 'DIR', '-Z', 'server-gzip'],
+    'cannot compress on the server: "server-gzip"',
+    'pgconvoy: hint: the workers compress, each the files that it copies: write it without "server-"',
+    HELP,
+  ],
   [['-D', 'DIR', '--nonsense'], "unrecognized option '--nonsense'", HELP],
   [
     ['-D', 'DIR', '--ma', '5'],
