@@ -11,7 +11,6 @@ import { parseCompression, type RequestedCompression } from './compression-optio
 import { addConnectionOptions, type ConnectionFlags } from './connection-options.js';
 import {
   defaultJobs,
-  parseBackupTarget,
   parseCheckpoint,
   parseFormat,
   parseJobs,
@@ -25,7 +24,6 @@ import {
   parseTablespaceMapping,
   parseWalMethod,
   type BackupFormat,
-  type BackupTargetName,
   type WalMethod,
 } from './option-values.js';
 
@@ -37,7 +35,10 @@ export interface BackupFlags extends ConnectionFlags {
   readonly format?: BackupFormat;
   readonly gzip?: boolean;
   readonly compress?: RequestedCompression;
-  readonly target: BackupTargetName;
+  /** "client", or what else was written: a backup target with its detail. */
+  readonly target: string;
+  /** The manifest of an earlier backup. */
+  readonly incremental?: string;
   readonly source: SourceChoice;
   readonly jobs: number;
   readonly maxRetries: number;
@@ -76,6 +77,7 @@ export function addBackupOptions(command: Command): Command {
 function addOutputOptions(command: Command): void {
   command
     .option('-D, --pgdata <directory>', 'receive base backup into directory')
+    .addOption(new Option('-i, --incremental <oldmanifest>').hideHelp())
     .option('-F, --format <p|t>', 'output format (plain (default), tar)', parseFormat)
     .option(
       '-r, --max-rate <rate>',
@@ -83,11 +85,7 @@ function addOutputOptions(command: Command): void {
       parseMaxRate,
     )
     .option('-R, --write-recovery-conf', 'write configuration for replication')
-    .addOption(
-      new Option('-t, --target <client|blackhole>', 'backup target (if other than client)')
-        .argParser(parseBackupTarget)
-        .default('client'),
-    )
+    .option('-t, --target <client|blackhole>', 'backup target (if other than client)', 'client')
     .option(
       '-T, --tablespace-mapping <olddir=newdir>',
       'relocate tablespace in OLDDIR to NEWDIR',

@@ -13,7 +13,7 @@ import type { SlotChoice } from '../wal/replication-slot.js';
 import { cancelOnSignals } from './cancel-on-signals.js';
 import { requestedCompression } from './compression-option.js';
 import { connectionFrom } from './connection-options.js';
-import { refuseContradictions } from './contradictions.js';
+import { refuseContradictions, refuseUnsupported } from './contradictions.js';
 import { printDetail, printError, printWarning } from './messages.js';
 import { canonical, parseWalDirectory } from './option-values.js';
 import { createProgressDisplay } from './progress-display.js';
@@ -34,6 +34,7 @@ export function backupCommand(): Command {
 
 async function runBackup(flags: BackupFlags): Promise<void> {
   refuseContradictions(flags);
+  refuseUnsupported(flags);
   const startedAt = new Date();
   const options = await resolveOptions(flags);
   // as pg_basebackup: what is written belongs to its owner alone, but where the server's own files do not

@@ -1,10 +1,11 @@
 /*
  * Options of `pgconvoy backup` that do not go together: in the order and the words of main() of pg_basebackup.c, before
- * anything else is done.
+ * anything else is done. And what is not there at all.
  */
 import { ConvoyError } from '../errors.js';
 import type { BackupFlags } from './backup-flags.js';
 import { refuseServerCompression, requestedCompression } from './compression-option.js';
+import { refuseBackupTarget } from './option-values.js';
 
 /** @throws ConvoyError `usage` */
 export function refuseContradictions(flags: BackupFlags): void {
@@ -63,7 +64,17 @@ export function refuseContradictions(flags: BackupFlags): void {
   ];
   const broken = rules.find(([isBroken]) => isBroken);
   if (broken !== undefined) throw new ConvoyError('usage', broken[1], { hint: broken[2] });
-  refuseServerCompression(compression, isDiscarded);
+}
+
+/** What pg_basebackup can, and this cannot. @throws ConvoyError `usage` */
+export function refuseUnsupported(flags: BackupFlags): void {
+  if (flags.incremental !== undefined) {
+    throw new ConvoyError('usage', 'incremental backups are not supported: every backup is a full one', {
+      hint: 'leave out -i/--incremental, or take such a backup with pg_basebackup',
+    });
+  }
+  refuseBackupTarget(flags.target);
+  refuseServerCompression(requestedCompression(flags), flags.target !== 'client');
 }
 
 function incompatible(one: string, other: string): string {

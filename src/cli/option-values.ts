@@ -27,21 +27,24 @@ export function parseInteger(option: string, min: number, max: number): (text: s
 const MIN_RATE_KILOBYTES = 32;
 const MAX_RATE_KILOBYTES = 1024 * 1024;
 
+/** What strtod takes, without its hexadecimal numbers, infinities and NaN; then, after blanks, what it leaves. */
+const RATE = /^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(.*)$/is;
+
 /** parse_max_rate: kilobytes, or with a suffix k or M. @returns bytes per second */
 export function parseMaxRate(text: string): number {
-  const match = /^\s*(\d+(?:\.\d*)?|\.\d+)\s*([kM]?)\s*$/.exec(text);
-  if (match === null) {
-    throw usage(
-      `invalid transfer rate "${text}"`,
-      'a number of kilobytes a second, or with the suffix "k" or "M"',
-    );
-  }
-  const kilobytes = Math.round(Number(match[1]) * (match[2] === 'M' ? 1024 : 1));
-  if (kilobytes === 0) throw usage('transfer rate must be greater than zero');
+  const [, digits, suffix = ''] = RATE.exec(text) ?? [];
+  if (digits === undefined) throw usage(`transfer rate "${text}" is not a valid value`);
+  const number = Number(digits);
+  if (!Number.isFinite(number)) throw usage(`invalid transfer rate "${text}": Numerical result out of range`);
+  if (number <= 0) throw usage('transfer rate must be greater than zero');
+  if (!/^[kM]?\s*$/.test(suffix)) throw usage(`invalid --max-rate unit: "${suffix}"`);
+  const kilobytes = number * (suffix.startsWith('M') ? 1024 : 1);
+  if (kilobytes >= 2 ** 32 && kilobytes < 2 ** 64)
+    throw usage(`transfer rate "${text}" exceeds integer range`);
   if (kilobytes < MIN_RATE_KILOBYTES || kilobytes > MAX_RATE_KILOBYTES) {
     throw usage(`transfer rate "${text}" is out of range`, 'between 32 kilobytes and 1 gigabyte a second');
   }
-  return kilobytes * 1024;
+  return Math.floor(kilobytes) * 1024;
 }
 
 /** tablespace_list_append: OLD=NEW, both absolute, `\=` for an equals sign. */
@@ -125,10 +128,11 @@ export function parseManifestChecksums(text: string): ChecksumAlgorithm {
   throw usage(`unrecognized checksum algorithm: "${text}"`, `one of ${CHECKSUM_ALGORITHMS.join(', ')}`);
 }
 
-export type BackupTargetName = 'client' | 'blackhole';
-
-/** -t TARGET[:DETAIL], with the words of the server's basebackup_target.c. */
-export function parseBackupTarget(text: string): BackupTargetName {
+/**
+ * -t TARGET[:DETAIL] as far as this is another than the client, with the words of the server's basebackup_target.c: where
+ * pg_basebackup would ask it, once all options are held against each other.
+ */
+export function refuseBackupTarget(text: string): void {
   const [name = '', detail] = text.split(/:(.*)/s);
   if (name === 'server') {
     throw usage(
@@ -138,7 +142,6 @@ export function parseBackupTarget(text: string): BackupTargetName {
   }
   if (name !== 'client' && name !== 'blackhole') throw usage(`unrecognized target: "${name}"`);
   if (detail !== undefined) throw usage(`target "${name}" does not accept a target detail`);
-  return name;
 }
 
 export function parseSourceChoice(text: string): SourceChoice {
