@@ -70,6 +70,26 @@ describe('a connection string for a standby', () => {
     assert.match(written({ host: 'db' }, { askedPassword: 'typed' }), /^user=me password=typed passfile=/);
   });
 
+  // what pg_basebackup 18 -R wrote, without ssl_min_protocol_version, a default there that was not given
+  test('has all that was given, as pg_basebackup writes it', () => {
+    const given =
+      'host=127.0.0.1 port=5718 user=postgres dbname=postgres application_name=my sslmode=prefer sslcertmode=disable ' +
+      'target_session_attrs=any sslrootcert=/x/y gssencmode=disable options=-cwork_mem=64MB connect_timeout=10 ' +
+      'keepalives=1 keepalives_idle=5 keepalives_interval=3 keepalives_count=2 load_balance_hosts=random ' +
+      'passfile=/tmp/pp fallback_application_name=x client_encoding=UTF8 tcp_user_timeout=100 krbsrvname=kk ' +
+      'sslcompression=0 sslsni=1 sslnegotiation=postgres gssdelegation=0 ssl_max_protocol_version=TLSv1.3 sslcert=/c ' +
+      'sslkey=/k sslpassword=pw sslcrl=/q max_protocol_version=3.0 min_protocol_version=3.0';
+    assert.equal(
+      written({ dbname: given }),
+      `user=postgres passfile='/tmp/pp' channel_binding=prefer connect_timeout=10 host=127.0.0.1 port=5718 ` +
+        `client_encoding=UTF8 options='-cwork_mem=64MB' application_name=my keepalives=1 keepalives_idle=5 ` +
+        'keepalives_interval=3 keepalives_count=2 tcp_user_timeout=100 sslmode=prefer sslnegotiation=postgres ' +
+        `sslcompression=0 sslcert='/c' sslkey='/k' sslcertmode=disable sslpassword=pw sslrootcert='/x/y' sslcrl='/q' ` +
+        'sslsni=1 min_protocol_version=3.0 max_protocol_version=3.0 ssl_max_protocol_version=TLSv1.3 ' +
+        'gssencmode=disable krbsrvname=kk gssdelegation=0 target_session_attrs=any load_balance_hosts=random dbname=postgres',
+    );
+  });
+
   test('has no option that the libpq of the standby does not know', () => {
     const request = {
       dbname: 'host=db sslsni=1 sslnegotiation=postgres load_balance_hosts=disable gssencmode=disable',
