@@ -3,7 +3,6 @@
  * room was reserved for all of them. A task that is done again leaves nothing twice.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import path from 'node:path';
 import { fileError } from '../errors.js';
 import type { ArchiveState } from './archive-state.js';
 import type { PieceOutlet } from './archive-stream.js';
@@ -20,7 +19,7 @@ export class ArchiveFileOutlet implements PieceOutlet {
     this.#path = file;
     this.#state = state;
     this.#archive = archive;
-    this.#held = new HeldPieces(path.dirname(file));
+    this.#held = new HeldPieces(file);
   }
 
   put(pieces: readonly Buffer[]): undefined {

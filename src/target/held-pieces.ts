@@ -4,20 +4,21 @@
  */
 import { randomUUID } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import path from 'node:path';
 import { fileError } from '../errors.js';
 import { PieceMemory } from './piece-memory.js';
 
 const COPY_BYTES = 1024 * 1024;
 
 export class HeldPieces {
-  readonly #directory: string;
+  readonly #archive: string;
   readonly #memory = new PieceMemory();
   #descriptor: number | undefined;
   #fileBytes = 0;
 
-  /** @param directory where the file would be, on the disk that the pieces go to in the end */
-  constructor(directory: string) {
-    this.#directory = directory;
+  /** @param archive that the pieces go to in the end: the file is made beside it, and errors name it */
+  constructor(archive: string) {
+    this.#archive = archive;
   }
 
   get bytes(): number {
@@ -49,7 +50,7 @@ export class HeldPieces {
   }
 
   #spill(): void {
-    const name = `${this.#directory}/.${randomUUID()}.tmp`;
+    const name = path.join(path.dirname(this.#archive), `.${randomUUID()}.tmp`);
     try {
       if (this.#descriptor === undefined) {
         this.#descriptor = openSync(name, 'wx+', 0o600);
@@ -58,7 +59,7 @@ export class HeldPieces {
       writeWhole(this.#descriptor, this.#memory.content, this.#fileBytes);
       this.#fileBytes += this.#memory.bytes;
     } catch (error) {
-      throw fileError('write file', name, error);
+      throw fileError('write file', this.#archive, error);
     }
     this.#memory.clear();
   }

@@ -135,7 +135,7 @@ test('a file that is held back still is read again', async (t) => {
 });
 
 test('a reader who leaves ends the backup with one line', async () => {
-  for (const extra of [[], ['-Z', 'gzip:1']]) {
+  for (const extra of [[], ['-Z', 'gzip:1'], ['-Z', 'lz4'], ['-Z', 'zstd']]) {
     const result = await pipeTo('head -c 100000 > /dev/null', stage.serve, extra);
     assertFailed(result, { error: /^could not write to "standard output": Broken pipe$/ });
     await untilOutOfBackupMode(stage.server);
@@ -170,21 +170,25 @@ test('a reader who stops does not keep a backup from ending', async (t) => {
   await untilOutOfBackupMode(stage.server);
 });
 
-for (const compression of [[], ['-Z', 'gzip:1'], ['-Z', 'lz4']]) {
-  const how = compression.join(' ') || 'uncompressed';
-  test(`a disk that fills up under archives ends a backup, and nothing is left: ${how}`, async (t) => {
-    const disk = await smallDisk(t, compression.length === 0 ? 150 * MiB : 3 * MiB);
+for (const [archive, compression, diskBytes] of [
+  ['base.tar', ['-r', '8M'], 150 * MiB],
+  ['base.tar.gz', ['-Z', 'gzip:1'], 3 * MiB],
+  ['base.tar.lz4', ['-Z', 'lz4'], 3 * MiB],
+  ['base.tar.zst', ['-Z', 'zstd'], 2 * MiB],
+] as const) {
+  test(`a disk that fills up under archives ends a backup, and nothing is left: ${archive}`, async (t) => {
+    const disk = await smallDisk(t, diskBytes);
     if (disk === undefined) return;
     // the free space is looked at where it can be reckoned with: the filler comes after that
     const target = path.join(disk, 'backup');
-    const running = startBackup(t, stage.serve, target, ['-Ft', '-X', 'fetch', '-r', '8M', ...compression]);
-    if (compression.length === 0) {
-      await until('the archive has grown', async () => (await sizeOf(path.join(target, 'base.tar'))) > MiB);
+    const running = startBackup(t, stage.serve, target, ['-Ft', '-X', 'fetch', ...compression]);
+    if (archive === 'base.tar') {
+      await until('the archive has grown', async () => (await sizeOf(path.join(target, archive))) > MiB);
       await fillDisk(disk);
     }
-    assertFailed(await running.ended, {
-      error: /^could not write file "[^"]*": No space left on device$/,
-    });
+    const { stderr, ...result } = await running.ended;
+    assert.ok(stderr.includes(`"${path.join(target, archive)}"`), stderr);
+    assertFailed({ stderr, ...result }, { error: /^could not write file "[^"]*": No space left on device$/ });
     await assertAbsent(target);
     await untilOutOfBackupMode(stage.server);
   });
@@ -198,11 +202,16 @@ test('a disk that is too small for archives is named before anything is copied',
   await untilOutOfBackupMode(stage.server);
 });
 
-for (const compression of [[], ['-Z', 'gzip:1']]) {
-  test(`Ctrl-C leaves no archive behind: ${compression.join(' ') || 'uncompressed'}`, async (t) => {
+for (const [name, compression] of [
+  ['base.tar', []],
+  ['base.tar.gz', ['-Z', 'gzip:1']],
+  ['base.tar.lz4', ['-Z', 'lz4']],
+  ['base.tar.zst', ['-Z', 'zstd']],
+] as const) {
+  test(`Ctrl-C leaves no archive behind: ${name}`, async (t) => {
     const target = await newTarget(t);
     const running = startBackup(t, stage.serve, target, ['-Ft', '-X', 'fetch', '-r', '1M', ...compression]);
-    const archive = path.join(target, compression.length === 0 ? 'base.tar' : 'base.tar.gz');
+    const archive = path.join(target, name);
     await until('the archive is there', async () => (await sizeOf(archive)) > 0);
     const { afterMs, ...result } = await running.endBy('SIGINT');
     assertFailed(result, { error: /^interrupted by SIGINT$/ });
