@@ -8,7 +8,7 @@ import path from 'node:path';
 import type { TestContext } from 'node:test';
 import type { EmbeddedServer } from '../../src/demo/embedded-server.js';
 import { temporaryDirectory } from './cleanup.js';
-import { extractArchives, remapTablespaces } from './extracted-archives.js';
+import { extractArchives, remapTablespaces, type ExtractedBackup } from './extracted-archives.js';
 import { pgconvoy } from './pgconvoy.js';
 import { sql, testServer, type Major } from './postgres.js';
 import { checkRestored, startRestored, verifyBackup } from './restored.js';
@@ -35,49 +35,80 @@ export interface Access {
 /** Sets up a role, or a server half, for the backup. */
 export type Connect = (t: TestContext, server: EmbeddedServer) => Promise<Access>;
 
+export interface LoadedServer {
+  readonly server: EmbeddedServer;
+  /** -T for each tablespace. */
+  readonly mappings: readonly string[];
+}
+
+/** A server with data enough that the workload has the time for all its kinds of DDL while it is copied. */
+export async function loadedServer(
+  t: TestContext,
+  { major, tablespaces }: Pick<LoadScenario, 'major' | 'tablespaces'>,
+): Promise<LoadedServer> {
+  const server = await testServer(t, { major });
+  await addData(server);
+  return { server, mappings: await addTablespaces(t, server, tablespaces) };
+}
+
 /** @returns what the backup printed on standard error */
 export async function backupUnderLoad(
   t: TestContext,
   scenario: LoadScenario,
   connect: Connect,
 ): Promise<string> {
-  const { major, tablespaces, jobs, extra, isTar = false } = scenario;
-  const server = await testServer(t, { major });
-  await addData(server);
-  const mappings = await addTablespaces(t, server, tablespaces);
-  const { host, port, user, password } = await connect(t, server);
-  const directory = path.join(await temporaryDirectory(t), 'backup');
+  const { tablespaces, extra, isTar = false } = scenario;
+  const { server, mappings } = await loadedServer(t, scenario);
+  const access = await connect(t, server);
   const workload = await startWorkload(server, { tablespaces: [...tablespaces] });
   await workload.waitFor(20);
-  const result = await pgconvoy(
-    ['backup', '-D', directory, '-h', host, '-p', String(port), '-U', user, '-j', String(jobs)].concat([
-      '-c',
-      'fast',
-      '-r',
-      '30M',
-      '-v',
-      '-P',
-      ...(isTar ? [] : mappings),
-      ...extra,
-    ]),
-    { env: { PGPASSWORD: password }, timeoutMs: 60_000 },
-  );
-  const cycles = workload.ddlCycles();
-  assert.equal(result.status, 0, result.stderr);
-  assert.ok(cycles > 0, 'DDL ran during the copy');
-  const stopLsn = /write-ahead log end point: (\S+)/.exec(result.stderr)?.[1] ?? '';
+  const paced = ['-r', '30M', '-P', ...(isTar ? [] : mappings), ...extra];
+  const { backup, output, stopLsn } = await verifiedBackup(t, access, { ...scenario, extra: paced });
+  assert.ok(workload.ddlCycles() > 0, 'DDL ran during the copy');
   const highestCommitted = workload.committedBy(stopLsn);
   await workload.stop();
-  assert.ok(highestCommitted > 0);
+  await checkStarted(t, backup, server, highestCommitted);
+  return output;
+}
 
+export interface VerifiedBackup {
+  readonly backup: ExtractedBackup;
+  /** What it printed on standard error. */
+  readonly output: string;
+  readonly stopLsn: string;
+}
+
+/** A backup that pg_verifybackup accepts, unpacked where it is tar archives. */
+export async function verifiedBackup(
+  t: TestContext,
+  { host, port, user, password }: Access,
+  { major, jobs, extra, isTar = false }: LoadScenario,
+): Promise<VerifiedBackup> {
+  const directory = path.join(await temporaryDirectory(t), 'backup');
+  const connection = ['-h', host, '-p', String(port), '-U', user, '-j', String(jobs)];
+  const result = await pgconvoy(['backup', '-D', directory, ...connection, '-c', 'fast', '-v', ...extra], {
+    env: { PGPASSWORD: password },
+    timeoutMs: 60_000,
+  });
+  assert.equal(result.status, 0, result.stderr);
   const backup = isTar ? await extractArchives(t, directory) : { dir: directory, tablespaces: [] };
   await verifyBackup(t, backup.dir, major);
   const label = await readFile(path.join(backup.dir, 'backup_label'), 'utf8');
   assert.match(label, /^LABEL: pgconvoy base backup$/m);
-  if (isTar) await remapTablespaces(backup);
-  const restored = await startRestored(t, { ...backup, origin: server });
-  await checkRestored(t, restored, { highestCommitted });
-  return result.stderr;
+  const stopLsn = /write-ahead log end point: (\S+)/.exec(result.stderr)?.[1] ?? '';
+  return { backup, output: result.stderr, stopLsn };
+}
+
+/** Starts a backup whose tablespaces are unpacked elsewhere, or mapped, and looks for the rows. */
+export async function checkStarted(
+  t: TestContext,
+  backup: ExtractedBackup,
+  origin: EmbeddedServer,
+  highestCommitted: number,
+): Promise<void> {
+  assert.ok(highestCommitted > 0);
+  await remapTablespaces(backup);
+  await checkRestored(t, await startRestored(t, { ...backup, origin }), { highestCommitted });
 }
 
 async function addTablespaces(
@@ -95,7 +126,6 @@ async function addTablespaces(
   return mappings;
 }
 
-/** Enough data, slowly enough copied, that the workload has done all its kinds of DDL during the copy. */
 async function addData(server: EmbeddedServer): Promise<void> {
   await sql(
     server,
