@@ -12,9 +12,19 @@ import { run, tool } from '../support/tools.js';
 
 const HEADER_BYTES = 7;
 const STORED = 0x8000_0000;
-const compressor = new Lz4Compressor();
+/** 1 is the fast mode, 3 to 12 the high compression mode. */
+const LEVELS = [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] as const;
+type Level = (typeof LEVELS)[number];
+const compressors = new Map(LEVELS.map((level) => [level, new Lz4Compressor(level)]));
 
-function frameOf(content: Buffer): Buffer {
+function compressorOf(level: Level): Lz4Compressor {
+  const compressor = compressors.get(level);
+  assert.ok(compressor !== undefined);
+  return compressor;
+}
+
+function frameOf(content: Buffer, level: Level): Buffer {
+  const compressor = compressorOf(level);
   const block = compressor.blocks.take();
   block.set(content);
   const frame = Buffer.concat(compressor.compress(block.subarray(0, content.length)));
@@ -79,11 +89,14 @@ function assertRules(frame: Buffer, bytes: number): void {
   if (matches.length > 0) assert.ok(lastLiterals >= 5, `${lastLiterals} literals at the end`);
 }
 
+/** At every level. */
 function assertComesBack(content: Buffer, what: string): void {
-  const frame = frameOf(content);
-  assert.ok(decoded(frame, content.length).equals(content), what);
-  assert.ok(frame.length <= content.length + HEADER_BYTES + 8, `${what}: ${frame.length} bytes`);
-  assertRules(frame, content.length);
+  for (const level of LEVELS) {
+    const frame = frameOf(content, level);
+    assert.ok(decoded(frame, content.length).equals(content), `${what}, level ${level}`);
+    assert.ok(frame.length <= content.length + HEADER_BYTES + 8, `${what}: ${frame.length} bytes`);
+    assertRules(frame, content.length);
+  }
 }
 
 /** Words of a few bytes, some over and over: matches of every length and distance. */
@@ -101,6 +114,16 @@ test('blocks of every small size come back', () => {
     assertComesBack(random.bytes(bytes), `${bytes} random bytes`);
     assertComesBack(Buffer.alloc(bytes, 'ab'), `${bytes} bytes of two`);
     assertComesBack(wordy(random, bytes, 3), `${bytes} bytes of words`);
+  }
+});
+
+test('a match that begins too close to the end is not taken', () => {
+  const words = new SeededRandom(27).bytes(30);
+  for (let again = 4; again <= 12; again += 1) {
+    const content = Buffer.concat([words, words.subarray(0, again), Buffer.from('12345')]);
+    assertComesBack(content, `${again} bytes again, and five more`);
+    // stored as it is where there is no match at all
+    assert.equal(blockOf(frameOf(content, 9)) !== undefined, again >= 7, `${again} bytes`);
   }
 });
 
@@ -134,15 +157,29 @@ test('what does not compress is stored as it is', () => {
     const content = Buffer.concat(
       Array.from({ length: Math.ceil(bytes / 65_536) }, (_, seed) => new SeededRandom(seed).bytes(65_536)),
     ).subarray(0, bytes);
-    const frame = frameOf(content);
-    assert.equal(blockOf(frame), undefined);
-    assert.ok(decoded(frame, bytes).equals(content));
+    for (const level of LEVELS) {
+      const frame = frameOf(content, level);
+      assert.equal(blockOf(frame), undefined);
+      assert.ok(decoded(frame, bytes).equals(content));
+    }
+  }
+});
+
+test('a higher level does not make more bytes', () => {
+  for (const words of [30, 1000, 10_000]) {
+    const content = wordy(new SeededRandom(26), 400_000, words);
+    const sizes = LEVELS.map((level) => frameOf(content, level).length);
+    for (const [index, size] of sizes.slice(1).entries()) {
+      assert.ok(size < (sizes[index] ?? 0) * 1.001, `of ${words} words: ${sizes.join(', ')}`);
+    }
+    assert.ok((sizes.at(-1) ?? 0) < (sizes[1] ?? 0) && (sizes[1] ?? 0) < (sizes[0] ?? 0), sizes.join(', '));
   }
 });
 
 test('frames stay as they are while other blocks are compressed', () => {
   const random = new SeededRandom(24);
   const contents = Array.from({ length: 4 }, () => wordy(random, 50_000, 20));
+  const compressor = compressorOf(9);
   const frames = contents.map((content) => {
     const block = compressor.blocks.take();
     block.set(content);
@@ -164,20 +201,20 @@ test('lz4 reads a row of frames, and does not make fewer bytes of it', async (t)
     wordy(random, 13, 1),
   ];
   const packed = path.join(await temporaryDirectory(t), 'packed.lz4');
-  const frames = contents.map(frameOf);
+  const frames = LEVELS.flatMap((level) => contents.map((content) => frameOf(content, level)));
   await writeFile(packed, Buffer.concat(frames));
   const plain = packed.slice(0, -'.lz4'.length);
   const unpacked = await run(program, ['-q', '-d', packed, plain]);
   assert.equal(unpacked.status, 0, unpacked.stderr);
-  await writeFile(`${plain}.expected`, Buffer.concat(contents));
+  await writeFile(`${plain}.expected`, Buffer.concat(LEVELS.flatMap(() => contents)));
   assert.equal((await run('cmp', [plain, `${plain}.expected`])).status, 0);
 
   await writeFile(plain, contents[0] ?? '');
-  const made = await run(program, ['-q', '-f', '-1', '-B6', '--no-frame-crc', plain, packed]);
-  assert.equal(made.status, 0, made.stderr);
-  const { size } = await stat(packed);
-  assert.ok(
-    (frames[0] ?? Buffer.alloc(0)).length < size * 1.01,
-    `${frames[0]?.length} bytes, lz4 makes ${size}`,
-  );
+  for (const level of [1, 3, 6, 9, 12] as const) {
+    const made = await run(program, ['-q', '-f', `-${level}`, '-B6', '--no-frame-crc', plain, packed]);
+    assert.equal(made.status, 0, made.stderr);
+    const { size } = await stat(packed);
+    const ours = frameOf(contents[0] ?? Buffer.alloc(0), level).length;
+    assert.ok(ours < size * 1.01, `level ${level}: ${ours} bytes, lz4 makes ${size}`);
+  }
 });

@@ -1,13 +1,16 @@
-// Decodes lz4 blocks in this module's own memory, and computes xxHash32 there; lz4-encode.ts encodes them.
+// Decodes lz4 blocks in this module's own memory, and computes xxHash32 there; lz4-encode.ts and lz4-encode-high.ts
+// encode them.
 // AssemblyScript, compiled to lz4-block.wasm by `npm run build`; opened by ../lz4-module.ts, whose callers own the layout
 // of the memory (nothing here allocates, and there is no data segment).
 // Formats: lz4's doc/lz4_Block_format.md; xxHash's doc/xxhash_spec.md (XXH32, seed 0). Little-endian.
 
+import { MIN_MATCH } from './lz4-encode';
+
 export { encodeBlock } from './lz4-encode';
+export { encodeBlockHigh } from './lz4-encode-high';
 
 /** Copies go in steps of this; the bytes after each buffer, as many, may be overwritten or read, and mean nothing. */
 const STEP: usize = 16;
-export const MIN_MATCH: usize = 4;
 
 const PRIME1: u32 = 2654435761;
 const PRIME2: u32 = 2246822519;

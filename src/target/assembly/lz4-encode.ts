@@ -1,18 +1,20 @@
 // Encodes lz4 blocks as liblz4's fast mode does, and to the same size. Part of lz4-block.ts, whose memory this works in.
 // Format: lz4's doc/lz4_Block_format.md. Little-endian.
 
-import { copy, MIN_MATCH } from './lz4-block';
+import { copy } from './lz4-block';
+
+export const MIN_MATCH: usize = 4;
 
 /** Where bytes were seen last, by their hash; as large as fits into a processor's first cache beside the bytes. */
 const SLOT_BITS: u64 = 12;
 const TABLE_BYTES: usize = 4 << 12;
-const MAX_DISTANCE: usize = 65535;
+export const MAX_DISTANCE: usize = 65535;
 /** The last match begins so many bytes before the end of the block, or earlier; */
-const LAST_MATCH_BYTES: usize = 12;
+export const LAST_MATCH_BYTES: usize = 12;
 /** and the block ends with so many literals, or more. */
-const LAST_LITERALS: usize = 5;
+export const LAST_LITERALS: usize = 5;
 /** A half of the token: this, and the rest of the length follows. */
-const LONG: usize = 15;
+export const LONG: usize = 15;
 /** After so many places without a match every second one is tried, after as many again every third, and so on. */
 const PATIENCE_BITS: usize = 6;
 
@@ -23,7 +25,7 @@ function slotOf(table: usize, bytes: u64): usize {
 }
 
 /** Returns the address after it. */
-function writeRestOfLength(to: usize, rest: usize): usize {
+export function writeRestOfLength(to: usize, rest: usize): usize {
   for (; rest >= 255; rest -= 255) {
     store<u8>(to, 255);
     to++;
@@ -33,7 +35,7 @@ function writeRestOfLength(to: usize, rest: usize): usize {
 }
 
 /** The last sequence, which has no match. Returns the address after it. */
-function writeLastLiterals(to: usize, from: usize, length: usize): usize {
+export function writeLastLiterals(to: usize, from: usize, length: usize): usize {
   store<u8>(to, u8(min(length, LONG) << 4));
   to++;
   if (length >= LONG) to = writeRestOfLength(to, length - LONG);
@@ -42,7 +44,7 @@ function writeLastLiterals(to: usize, from: usize, length: usize): usize {
 }
 
 /** How many bytes are the same from two addresses on, the later of which stays below `end`. */
-function sameBytes(earlier: usize, later: usize, end: usize): usize {
+export function sameBytes(earlier: usize, later: usize, end: usize): usize {
   let at = later;
   for (; at + 8 <= end; at += 8, earlier += 8) {
     const difference = load<u64>(at) ^ load<u64>(earlier);
@@ -86,6 +88,7 @@ export function encodeBlock(from: usize, length: usize, to: usize, table: usize)
     const literals = at - done;
     const matched = sameBytes(match + MIN_MATCH, at + MIN_MATCH, end - LAST_LITERALS);
 
+    // as writeWaiting of lz4-encode-high.ts does it; a function for both costs 5 % of the speed
     store<u8>(out, u8((min(literals, LONG) << 4) | min(matched, LONG)));
     out++;
     if (literals >= LONG) out = writeRestOfLength(out, literals - LONG);
