@@ -39,9 +39,6 @@ const LEVELS: Readonly<Record<Exclude<CompressionMethod, 'none'>, Levels>> = {
   zstd: { least: -131_072, most: 22, standard: 3 },
 };
 
-/** lz4's fast mode; liblz4 takes levels below 3 for it, too. The others are its high compression mode. */
-const MOST_FAST_LZ4_LEVEL = 2;
-
 function usage(message: string, hint?: string): ConvoyError {
   return new ConvoyError('usage', message, { hint });
 }
@@ -169,12 +166,6 @@ function checkLevel(method: CompressionMethod, level: number): number | undefine
   if (level < least || level > most) {
     throw invalid(
       `compression algorithm "${method}" expects a compression level between ${least} and ${most} (default at ${standard})`,
-    );
-  }
-  if (method === 'lz4' && level > MOST_FAST_LZ4_LEVEL) {
-    throw usage(
-      `lz4 has no level ${level} here: only its fast mode is supported (levels 1 and 2)`,
-      'zstd compresses better than lz4 at its high levels, and faster',
     );
   }
   return level;

@@ -15,7 +15,7 @@ export function openCompressor({ method, level }: Compression): BlockCompressor 
     case 'gzip':
       return new GzipCompressor(level);
     case 'lz4':
-      return new Lz4Compressor();
+      return new Lz4Compressor(level);
     case 'zstd':
       return new ZstdCompressor(level);
     default:
