@@ -28,7 +28,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // beyond the table: reads WAL records, of files and of archives, and knows no backup
   'wal-check': ['pgdata'],
   verify: ['manifest', 'pgdata', 'target', 'tar', 'wal-check'],
-  restore: ['manifest', 'pgdata', 'target'],
+  restore: ['manifest', 'pgdata', 'target', 'wal-check'],
   server: ['wire', 'replication', 'pgdata', 'manifest', 'tar'],
   cli: [
     'replication',

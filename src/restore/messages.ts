@@ -6,6 +6,7 @@ import type { ChecksumAlgorithm } from '../checksum.js';
 import type { PlainError } from '../errors.js';
 import type { BackupArchive } from '../target/finished-backup.js';
 import type { BlackholeTargetSpec, DirectoryTargetSpec } from '../target/target.js';
+import type { WalOutcome, WalTask } from '../wal-check/check-segments.js';
 
 /** The same for all tasks of a restore; comes with each of them. */
 export interface RestoreSettings {
@@ -48,7 +49,8 @@ export interface RestoredFile {
 export type RestoreTask =
   | { readonly kind: 'copy'; readonly settings: RestoreSettings; readonly files: readonly FileToRestore[] }
   | { readonly kind: 'extract'; readonly settings: RestoreSettings; readonly archive: BackupArchive }
-  | { readonly kind: 'sync'; readonly paths: readonly string[] };
+  | { readonly kind: 'sync'; readonly paths: readonly string[] }
+  | { readonly kind: 'wal'; readonly task: WalTask };
 
 /** Errors are data here: an Error loses its fields between threads. */
 export type RestoreOutcome =
@@ -58,4 +60,5 @@ export type RestoreOutcome =
       /** Directories that an archive named, relative to the data directory. */
       readonly directories: readonly string[];
     }
+  | { readonly kind: 'wal'; readonly outcome: WalOutcome }
   | { readonly kind: 'failed'; readonly error: PlainError };

@@ -13,7 +13,7 @@ import type { RestoreOutcome, RestoreTask } from './messages.js';
 /** How long threads may take to end what they do when asked to; a file that is being synced takes its time. */
 const CANCEL_LIMIT_MS = 1000;
 
-export type RestoredOutcome = Extract<RestoreOutcome, { kind: 'restored' }>;
+export type DoneOutcome = Exclude<RestoreOutcome, { kind: 'failed' }>;
 
 export class RestorePool {
   /** An Int32 that is not zero once everything is to end; part of every task's settings. */
@@ -46,12 +46,21 @@ export class RestorePool {
     });
   }
 
-  /** Runs all, in this order. @throws ConvoyError the first failure; what still waits is dropped */
-  async runAll(tasks: readonly RestoreTask[], onDone: (outcome: RestoredOutcome) => void): Promise<void> {
+  /**
+   * Runs all, in this order.
+   *
+   * @param onDone is told which of the tasks it was
+   * @throws ConvoyError the first failure; what still waits is dropped
+   */
+  async runAll(
+    tasks: readonly RestoreTask[],
+    onDone: (outcome: DoneOutcome, index: number) => void,
+  ): Promise<void> {
     const { signal } = this.#stopped;
-    for (const task of tasks) {
+    for (const [index, task] of tasks.entries()) {
+      const job = (): Promise<void> => this.#run(task, (outcome) => onDone(outcome, index));
       // a failure is reported by onError; without the signal a dropped job would never settle
-      this.#queue.add(() => this.#orDropTheRest(this.#run(task, onDone)), { signal }).catch(() => {});
+      this.#queue.add(() => this.#orDropTheRest(job()), { signal }).catch(() => {});
     }
     try {
       await Promise.race([this.#queue.onError(), this.#queue.onIdle()]);
@@ -76,7 +85,7 @@ export class RestorePool {
     await this.#pool.destroy();
   }
 
-  async #run(task: RestoreTask, onDone: (outcome: RestoredOutcome) => void): Promise<void> {
+  async #run(task: RestoreTask, onDone: (outcome: DoneOutcome) => void): Promise<void> {
     this.#stopped.signal.throwIfAborted();
     const answer = this.#pool.run(task);
     this.#running.add(answer);

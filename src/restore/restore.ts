@@ -9,17 +9,17 @@ import { MANIFEST_PATH, type BackupManifest } from '../manifest/manifest.js';
 import { CONTROL_FILE_PATH } from '../pgdata/control-file.js';
 import { AUTO_CONF_PATH } from '../pgdata/recovery-settings.js';
 import { TABLESPACE_MAP_PATH } from '../pgdata/tablespace-map.js';
-import { isWalSegmentName } from '../pgdata/wal-names.js';
 import { ProgressCounters } from '../progress-counters.js';
 import { refuseUnlessEmpty } from '../target/directory-target.js';
 import { planCopies } from './copy-plan.js';
-import { extractArchive } from './extract-archive.js';
+import { extractArchive, type ExtractedArchive } from './extract-archive.js';
 import { algorithmOf, canCombine, ManifestCheck } from './manifest-check.js';
 import type { FileToRestore, RestoredFile, RestoreSettings, RestoreTask } from './messages.js';
 import { openBackup, readManifestOf, type OpenedBackup } from './opened-backup.js';
 import type { RestoreEvents, RestoreOptions, RestoreReport } from './restore-options.js';
-import { RestorePool, type RestoredOutcome } from './restore-pool.js';
+import { RestorePool } from './restore-pool.js';
 import { RestoreTarget } from './restore-target.js';
+import { checkRestoredWal, isWalSegmentPath } from './restored-wal.js';
 
 const SYNC_FILES_PER_TASK = 500;
 
@@ -143,11 +143,16 @@ class RestoreRun {
     for (const file of this.#restored) check.add(file);
     check.finish();
     await this.#readAgain(check);
-    if (check.problems === 0) {
+    const walProblems = this.#hasWal
+      ? await checkRestoredWal(manifest, this.#target.spec.directory, this.#pool, this.#hasOtherWal)
+      : [];
+    for (const problem of walProblems) this.#events.problem(problem);
+    const problems = check.problems + walProblems.length;
+    if (problems === 0) {
       this.#events.detail('backup successfully verified');
       return;
     }
-    const count = check.problems === 1 ? '1 problem' : `${check.problems} problems`;
+    const count = problems === 1 ? '1 problem' : `${problems} problems`;
     throw new ConvoyError('file_damaged', `the backup is not as its manifest says: ${count}`);
   }
 
@@ -165,9 +170,19 @@ class RestoreRun {
         files: group,
       }));
       await this.#pool.runAll(tasks, (outcome) => {
-        for (const file of outcome.files) check.addReadAgain(file);
+        if (outcome.kind === 'restored') for (const file of outcome.files) check.addReadAgain(file);
       });
     }
+  }
+
+  get #hasWal(): boolean {
+    return this.#restored.some(({ path }) => isWalSegmentPath(path));
+  }
+
+  /** The server will fetch WAL. */
+  get #hasOtherWal(): boolean {
+    const { recovery } = this.#options;
+    return recovery?.restoreCommand !== undefined || recovery?.primaryConninfo !== undefined;
   }
 
   #configure(manifest: BackupManifest | undefined): void {
@@ -180,11 +195,7 @@ class RestoreRun {
       const { mode } = statSync(this.#target.absolute(MANIFEST_PATH));
       this.#target.writeManifest(manifest, mode & 0o777);
     }
-    const { recovery } = this.#options;
-    const hasWal = [...paths].some(
-      (path) => path.startsWith('pg_wal/') && isWalSegmentName(path.slice('pg_wal/'.length)),
-    );
-    if (hasWal || recovery?.restoreCommand !== undefined || recovery?.primaryConninfo !== undefined) return;
+    if (this.#hasWal || this.#hasOtherWal) return;
     this.#events.warning('the backup holds no WAL: the server will need a restore_command to start');
   }
 
@@ -221,10 +232,12 @@ class RestoreRun {
 
   async #runAll(tasks: readonly RestoreTask[]): Promise<void> {
     this.#throwIfFailed();
-    await this.#pool.runAll(tasks, (outcome) => this.#note(outcome));
+    await this.#pool.runAll(tasks, (outcome) => {
+      if (outcome.kind === 'restored') this.#note(outcome);
+    });
   }
 
-  #note({ files, directories }: Pick<RestoredOutcome, 'files' | 'directories'>): void {
+  #note({ files, directories }: Pick<ExtractedArchive, 'files' | 'directories'>): void {
     for (const file of files) this.#restored.push(file);
     this.#directories.push(...directories);
   }

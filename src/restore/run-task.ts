@@ -6,6 +6,8 @@ import { copyFiles } from './copy-files.js';
 import { extractArchive } from './extract-archive.js';
 import type { RestoreOutcome, RestoreTask } from './messages.js';
 
+const WAL_BUFFER_BYTES = 256 * 1024;
+
 export async function runTask(task: RestoreTask): Promise<RestoreOutcome> {
   try {
     switch (task.kind) {
@@ -18,6 +20,12 @@ export async function runTask(task: RestoreTask): Promise<RestoreOutcome> {
       case 'sync':
         syncPaths(task.paths);
         return { kind: 'restored', files: [], directories: [] };
+      case 'wal': {
+        const { checkSegments } = await import('../wal-check/check-segments.js');
+        // records are read as 32-bit words, which Node's own pool may not be fit for
+        const memory = Buffer.from(new ArrayBuffer(WAL_BUFFER_BYTES));
+        return { kind: 'wal', outcome: checkSegments(task.task, memory) };
+      }
       default:
         return assertNever(task);
     }

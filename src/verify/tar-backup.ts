@@ -16,7 +16,8 @@ import { filesOfArchive, memberProblem, walSegmentOf } from './archive-members.j
 import type { CheckedFile, CheckSettings } from './check-messages.js';
 import { checkControlFile, wantsPages } from './control-check.js';
 import { checkRecordedFiles } from './recorded-files.js';
-import { checkRequiredWal, walProblems } from './required-wal.js';
+import { walProblems } from '../wal-check/check-ranges.js';
+import { checkRequiredWal } from './required-wal.js';
 import { reportUnexpected, usableArchives } from './usable-archives.js';
 import { checkSettings, type Verification } from './verification.js';
 

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { before, describe, test, type TestContext } from 'node:test';
+import { canEnter, serverAccount } from '../../src/demo/server-account.js';
 import { fileScope } from '../server/test-serve.js';
 import { temporaryDirectory } from '../support/cleanup.js';
 import { readTree } from '../support/directory-tree.js';
@@ -18,6 +19,7 @@ import { missingTool, run, tool, type RunResult } from '../support/tools.js';
 import { assertAbsent, assertFailed } from './stage.js';
 
 const MiB = 1024 * 1024;
+const TAR_HEADER_BYTES = 512;
 const pgBasebackup = tool('pg_basebackup');
 const skip = pgBasebackup === undefined && missingTool('pg_basebackup');
 
@@ -59,6 +61,29 @@ async function flip(file: string, text: string): Promise<void> {
   await fs.writeFile(file, bytes);
 }
 
+async function flipByte(file: string, at: number): Promise<void> {
+  const bytes = await fs.readFile(file);
+  bytes[at] = (bytes[at] ?? 0) ^ 1;
+  await fs.writeFile(file, bytes);
+}
+
+/** Where the first record that the backup needs lies, in segments of 16 MB. */
+async function walStart(backup: string): Promise<{ readonly segment: string; readonly offset: number }> {
+  const manifest = await fs.readFile(path.join(backup, 'backup_manifest'), 'utf8');
+  const [, high = '', low = ''] = /"Start-LSN": "([0-9A-F]+)\/([0-9A-F]+)"/.exec(manifest) ?? [];
+  const position = Number.parseInt(low, 16);
+  const number = Math.floor(position / (16 * MiB));
+  const hex = number.toString(16).toUpperCase().padStart(8, '0');
+  return { segment: `00000001${high.padStart(8, '0')}${hex}`, offset: position % (16 * MiB) };
+}
+
+/** The first segment under the name of a later one. */
+async function putWalElsewhere(backup: string): Promise<void> {
+  const { segment } = await walStart(backup);
+  const directory = path.join(backup, 'pg_wal');
+  await fs.rename(path.join(directory, segment), path.join(directory, '0000000100000000000000FE'));
+}
+
 /** The manifest changed in this way, its own checksum right again. */
 async function editManifest(backup: string, edit: (body: string) => string): Promise<void> {
   const file = path.join(backup, 'backup_manifest');
@@ -77,6 +102,10 @@ interface Damage {
   readonly hint?: RegExp;
 }
 
+/** What a record's CRC covers begins behind this, mostly. */
+const RECORD_HEADER_BYTES = 24;
+const WAL_RECORD_DAMAGED =
+  /^WAL parsing failed for timeline 1: incorrect resource manager data checksum in record at 0\/[0-9A-F]+$/;
 const NOT_AS_MANIFEST = /^the backup is not as its manifest says: \d problems?$/;
 
 const DAMAGES: readonly Damage[] = [
@@ -145,15 +174,49 @@ const DAMAGES: readonly Damage[] = [
       /^could not decompress archive "base\.tar\.(gz|lz4|zst)": (gzip|lz4|zstd): unexpected end of file$/,
     ],
   })),
-  {
-    name: 'an archive of gzip with a wrong byte',
-    format: 'gzip',
+  ...(['gzip', 'lz4', 'zstd'] as const).map((format): Damage => ({
+    name: `an archive of ${format} with wrong bytes`,
+    format,
     mutilate: async (backup) => {
-      const file = await fs.open(path.join(backup, 'base.tar.gz'), 'r+');
+      const name = (await fs.readdir(backup)).find((file) => file.startsWith('base.tar.')) ?? '';
+      const file = await fs.open(path.join(backup, name), 'r+');
       await file.write(Buffer.alloc(64, 0xff), 0, 64, MiB);
       await file.close();
     },
-    errors: [/^could not decompress archive "base\.tar\.gz": gzip: |^archive "base\.tar\.gz" is damaged/],
+    errors: [
+      new RegExp(
+        String.raw`^could not decompress archive "base\.tar\.\w+": ${format}: |^archive "base\.tar\.\w+" is damaged`,
+      ),
+    ],
+  })),
+  {
+    name: 'a record of the WAL',
+    format: 'plain',
+    mutilate: async (backup) => {
+      const { segment, offset } = await walStart(backup);
+      await flipByte(path.join(backup, 'pg_wal', segment), offset + RECORD_HEADER_BYTES);
+    },
+    errors: [WAL_RECORD_DAMAGED, NOT_AS_MANIFEST],
+  },
+  {
+    name: 'a record of the WAL',
+    format: 'tar',
+    mutilate: async (backup) => {
+      const { segment, offset } = await walStart(backup);
+      const archive = path.join(backup, 'pg_wal.tar');
+      assert.ok((await fs.readFile(archive, 'latin1')).startsWith(`${segment}\0`), 'its first member');
+      await flipByte(archive, TAR_HEADER_BYTES + offset + RECORD_HEADER_BYTES);
+    },
+    errors: [WAL_RECORD_DAMAGED, NOT_AS_MANIFEST],
+  },
+  {
+    name: 'a gap in the WAL',
+    format: 'plain',
+    mutilate: putWalElsewhere,
+    errors: [
+      /^WAL parsing failed for timeline 1: WAL segment 0000000100000000\w{8} is missing$/,
+      NOT_AS_MANIFEST,
+    ],
   },
   {
     name: 'no manifest',
@@ -224,6 +287,47 @@ describe('a damaged backup', { skip }, () => {
       await assertAbsent(target);
     });
   }
+
+  test('may lack WAL that comes from elsewhere, but not have damaged WAL', async (t) => {
+    const backup = await copyOf(t, 'plain');
+    const { segment, offset } = await walStart(backup);
+    const parent = await temporaryDirectory(t);
+    const recovery = ['--restore-command', 'cp /archive/%f "%p"', '-N'];
+    await flipByte(path.join(backup, 'pg_wal', segment), offset + RECORD_HEADER_BYTES);
+    const damaged = await pgconvoy(['restore', backup, '-D', path.join(parent, 'damaged'), ...recovery]);
+    assert.match(damaged.stderr, /incorrect resource manager data checksum/);
+    assert.equal(damaged.status, 1);
+    await putWalElsewhere(backup);
+    const lacking = await pgconvoy(['restore', backup, '-D', path.join(parent, 'lacking'), ...recovery]);
+    assert.deepEqual([lacking.status, lacking.stderr.includes('error')], [0, false], lacking.stderr);
+  });
+
+  test('that may not be read is told, whatever may not', async (t) => {
+    const account = await serverAccount();
+    const reach = await Promise.all(
+      [PROGRAM, process.execPath].map((file) => canEnter(path.dirname(file), account)),
+    );
+    if (reach.includes(false)) return t.skip('the program is out of reach for other accounts');
+    for (const [format, locked] of [
+      ['plain', 'pg_hba.conf'],
+      ['plain', 'base/1'],
+      ['tar', 'base.tar'],
+      ['gzip', 'base.tar.gz'],
+      ['gzip', 'backup_manifest'],
+    ] as const) {
+      const backup = await copyOf(t, format);
+      const parent = path.dirname(backup);
+      if (account !== undefined) await run('chown', ['-R', `${account.uid}:${account.gid}`, parent]);
+      await fs.chmod(path.join(backup, locked), 0);
+      const target = path.join(parent, 'data');
+      const result = await pgconvoy(['restore', backup, '-D', target], { account });
+      await fs.chmod(path.join(backup, locked), 0o700);
+      const [line = '', ...more] = linesAfter(result, 'pgconvoy: error: ');
+      assert.match(line, new RegExp(`^could not (open|read|stat) .*${locked}": Permission denied$`));
+      assert.deepEqual([result.status, more], [1, []], result.stderr);
+      await assertAbsent(target);
+    }
+  });
 
   test('is restored all the same when that is asked for, or kept', async (t) => {
     const backup = await copyOf(t, 'tar');
