@@ -61,7 +61,7 @@ async function repacked(directory: string, change: (archive: string) => Promise<
   rmSync(archive);
 }
 
-export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>> = {
+export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip' | 'lz4' | 'zstd', readonly Damage[]>> = {
   tar: [
     { name: 'nothing', options: ['--page-checksums'], mutilate: () => {}, says: [], theirs: THEIRS },
     {
@@ -280,4 +280,37 @@ export const ARCHIVE_DAMAGES: Readonly<Record<'tar' | 'gzip', readonly Damage[]>
       theirs: THEIRS,
     },
   ],
+  lz4: damagesOfOther('lz4', 'lz4'),
+  zstd: damagesOfOther('zstd', 'zst'),
 };
+
+/** What the others have, too: where the archive ends too early, and where it is no such archive any more. */
+function damagesOfOther(method: 'lz4' | 'zstd', ending: string): readonly Damage[] {
+  const name = `base.tar.${ending}`;
+  const says = [
+    `archive "${name}" ends before # files of the manifest`,
+    `could not decompress archive "${name}": ${method}: #`,
+  ];
+  return [
+    {
+      name: 'the archive is cut short',
+      options: ['-n'],
+      mutilate: (directory) => truncateSync(path.join(directory, name), 500_000),
+      says,
+      theirs: THEIRS,
+    },
+    {
+      name: 'bytes of the archive are others',
+      options: ['-n'],
+      mutilate: (directory) => {
+        const archive = path.join(directory, name);
+        const bytes = readFileSync(archive);
+        // in the frame's structure: what is behind it may decode to something else
+        bytes.fill(0xff, 7, 71);
+        writeFileSync(archive, bytes);
+      },
+      says,
+      theirs: THEIRS,
+    },
+  ];
+}

@@ -17,6 +17,8 @@ export interface TakenBackups {
   readonly plain: string;
   readonly tar: string;
   readonly gzip: string;
+  readonly lz4: string;
+  readonly zstd: string;
   /** Below the data directory: a file of a table, of more than a page. */
   readonly relation: string;
   /** Name of the tablespace's archive, without its suffix. */
@@ -78,6 +80,8 @@ export async function takeBackups(t: TestScope, command: string): Promise<TakenB
     plain: await taking,
     tar: await take('tar', ['-Ft']),
     gzip: await take('gzip', ['-Ft', '-Z', 'gzip:1']),
+    lz4: await take('lz4', ['-Ft', '-Z', 'client-lz4']),
+    zstd: await take('zstd', ['-Ft', '-Z', 'client-zstd:1']),
     relation: names?.relation ?? '',
     tablespace: names?.tablespace ?? '',
   };

@@ -39,7 +39,7 @@ function blurred(line: string): string {
     .replaceAll(/[0-9A-F]+\/[0-9A-F]+(?=[ ,]|$)/g, '#')
     .replace(/block \d+: calculated [0-9A-F]+ but expected [0-9A-F]+/, 'block #: calculated # but expected #')
     .replace(/(pg_tblspc\/\d+)\/[^"]*/, '$1/#')
-    .replaceAll(/(is damaged|gzip): .*/g, '$1: #')
+    .replaceAll(/(is damaged|gzip|lz4|zstd): .*/g, '$1: #')
     .replaceAll(/ends before \d+ files/g, 'ends before # files')
     .replaceAll(/pageaddr # in WAL segment [0-9A-F]{24}/g, 'pageaddr # in WAL segment #');
 }
@@ -97,6 +97,8 @@ test('damages of a backup', async (t) => {
     ['plain', PLAIN_DAMAGES],
     ['tar', ARCHIVE_DAMAGES.tar],
     ['gzip', ARCHIVE_DAMAGES.gzip],
+    ['lz4', ARCHIVE_DAMAGES.lz4],
+    ['zstd', ARCHIVE_DAMAGES.zstd],
   ] as const) {
     for (const [index, damage] of damages.entries()) {
       await t.test(`${kind}: ${damage.name}`, async (subtest) => {
