@@ -31,7 +31,7 @@ const WORDS_OF_A_SLOT = 2;
 /** Of the word that says whether somebody writes to an archive. */
 const NOBODY = 0n;
 const SOMEBODY = 1n;
-/** Far longer than a write takes: only a thread that died in it is waited for so long. */
+/** Longer than a write takes, but where a thread died in it or the disk is at its limit: then waiting is worth nothing. */
 const WRITING_LIMIT_MS = 1000;
 /** A claim is a few instructions long; this only keeps a thread that died in it from stopping others. */
 const CLAIM_LIMIT_MS = 1000;

@@ -1,5 +1,5 @@
 /*
- * Checks a stretch of WAL in its segment files: what a thread of `pgconvoy verify` does with a task of wal-range.ts.
+ * Checks a stretch of WAL in its segment files: what a thread of verify or restore does with a task of wal-range.ts.
  * Reads a megabyte at a time into one buffer, whatever the size of segments and records.
  */
 import { closeSync, openSync, readSync } from 'node:fs';

@@ -1,5 +1,6 @@
 /*
- * The WAL segments that a directory holds, and how large segments are in this cluster. Called by verify.
+ * The WAL segments that a directory holds, and how large segments are in this cluster. Called by check-ranges.ts,
+ * verify and restore.
  * Rules: pg_waldump's search_directory, and IsValidWalSegSize in PostgreSQL's src/include/access/xlog_internal.h.
  */
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /*
- * Splits a range of WAL into tasks that threads check at the same time, and joins what they found. Called by verify.
+ * Splits a range of WAL into tasks that threads check at the same time, and joins what they found. Called by check-ranges.ts.
  * A record belongs to the task in whose segments it begins; the links between the last of one and the first of the
  * next are checked when both are known.
  */
