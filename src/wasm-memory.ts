@@ -15,6 +15,7 @@ interface WasmExports {
 
 // Node.js has this global, @types/node 20 does not declare it.
 declare const WebAssembly: {
+  readonly Memory: new (pages: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer };
   readonly Module: new (code: Uint8Array) => object;
   readonly Instance: new (module: object) => { readonly exports: unknown };
 };
@@ -45,5 +46,21 @@ export function openWasm(
       hint: 'it asks for 10 GB of address space for each worker, with lz4 for 20: raise "ulimit -v", or use fewer workers',
       cause: error,
     });
+  }
+}
+
+/**
+ * Memory at an address that is a multiple of the machine's pages, zeroed, which Node.js promises for no buffer.
+ *
+ * @param bytes a multiple of 64 KiB
+ * @returns undefined where there is no such memory
+ */
+export function allocatePages(bytes: number): ArrayBuffer | undefined {
+  const pages = bytes / WASM_PAGE_BYTES;
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer;
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
   }
 }

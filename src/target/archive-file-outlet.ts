@@ -2,23 +2,30 @@
  * The way of a task's compressed pieces into an archive that is a file: held until the task is complete, then written where
  * room was reserved for all of them. A task that is done again leaves nothing twice.
  */
-import { closeSync, constants, openSync } from 'node:fs';
-import { fileError } from '../errors.js';
+import { ArchiveFile } from './archive-file.js';
 import type { ArchiveState } from './archive-state.js';
 import type { PieceOutlet } from './archive-stream.js';
-import { HeldPieces, writeWhole } from './held-pieces.js';
+import type { BlockWrites } from './block-writes.js';
+import { GatheredWriter } from './gathered-writer.js';
+import { HeldPieces } from './held-pieces.js';
+
+/** Handed on at once, that the disk can be waited for in between. */
+const PART_BYTES = 1024 * 1024;
 
 export class ArchiveFileOutlet implements PieceOutlet {
   readonly #path: string;
   readonly #state: ArchiveState;
   readonly #archive: number;
+  readonly #writes: BlockWrites;
   readonly #held: HeldPieces;
-  #descriptor: number | undefined;
+  #file: ArchiveFile | undefined;
 
-  constructor(file: string, state: ArchiveState, archive: number) {
+  /** @param writes of this thread */
+  constructor(file: string, state: ArchiveState, archive: number, writes: BlockWrites) {
     this.#path = file;
     this.#state = state;
     this.#archive = archive;
+    this.#writes = writes;
     this.#held = new HeldPieces(file);
   }
 
@@ -26,22 +33,22 @@ export class ArchiveFileOutlet implements PieceOutlet {
     this.#held.add(pieces);
   }
 
-  commit(): Promise<number> {
+  async commit(): Promise<number> {
     const place = this.#state.reserve(this.#archive, this.#held.bytes);
-    try {
-      const descriptor = (this.#descriptor ??= openSync(
-        this.#path,
-        constants.O_WRONLY | constants.O_NOFOLLOW,
-      ));
-      let position = place;
-      for (const piece of this.#held.take()) {
-        this.#state.writeAlone(this.#archive, () => writeWhole(descriptor, piece, position));
-        position += piece.length;
+    this.#file ??= new ArchiveFile(this.#path, this.#state, this.#archive);
+    const writer = new GatheredWriter(this.#file, this.#writes, place);
+    for (const piece of this.#held.take()) {
+      for (let at = 0; at < piece.length; at += PART_BYTES) {
+        // oxlint-disable-next-line eslint/no-await-in-loop
+        await writer.write(piece.subarray(at, at + PART_BYTES));
       }
-    } catch (error) {
-      return Promise.reject(fileError('write file', this.#path, error));
     }
-    return Promise.resolve(place);
+    writer.flush();
+    return place;
+  }
+
+  async settle(): Promise<void> {
+    await this.#file?.settle();
   }
 
   rollback(): boolean {
@@ -51,7 +58,7 @@ export class ArchiveFileOutlet implements PieceOutlet {
 
   close(): void {
     this.#held.close();
-    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
-    this.#descriptor = undefined;
+    this.#file?.close();
+    this.#file = undefined;
   }
 }

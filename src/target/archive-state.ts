@@ -23,10 +23,16 @@ const BEING_CLAIMED = -1n;
 /** Of a slot of a streamed archive. */
 const BEGUN = 1n;
 
-/** Words: the lock, and whose turn it is; then for each archive where it ends, and whether somebody writes. */
+/**
+ * Words: the lock, and whose turn it is; then for each archive where it ends, whether somebody writes, how many writes are
+ * under way aside, and the number of the error that the first of them which failed has met.
+ */
 const TURN = 1;
 const WORDS_BEFORE_ARCHIVES = 2;
-const WORDS_OF_AN_ARCHIVE = 2;
+const WORDS_OF_AN_ARCHIVE = 4;
+const WRITING = 1;
+const UNDER_WAY = 2;
+const FAILURE = 3;
 const WORDS_OF_A_SLOT = 2;
 /** Of the word that says whether somebody writes to an archive. */
 const NOBODY = 0n;
@@ -70,7 +76,7 @@ export class ArchiveState {
    * @param write takes its time, but waits for nobody
    */
   writeAlone(archive: number, write: () => void): void {
-    const at = wordOfArchive(archive) + 1;
+    const at = wordOfArchive(archive) + WRITING;
     while (Atomics.compareExchange(this.#words, at, NOBODY, SOMEBODY) !== NOBODY) {
       if (Atomics.wait(this.#words, at, SOMEBODY, WRITING_LIMIT_MS) === 'timed-out') break;
     }
@@ -79,6 +85,30 @@ export class ArchiveState {
     } finally {
       Atomics.store(this.#words, at, NOBODY);
       Atomics.notify(this.#words, at, 1);
+    }
+  }
+
+  /** A write to the archive is under way, while its thread goes on. */
+  beginAside(archive: number): void {
+    Atomics.add(this.#words, wordOfArchive(archive) + UNDER_WAY, 1n);
+  }
+
+  /** @param failure the system's number of what went wrong (errno); 0: nothing */
+  endAside(archive: number, failure: number): void {
+    const at = wordOfArchive(archive);
+    if (failure !== 0) Atomics.compareExchange(this.#words, at + FAILURE, 0n, BigInt(failure));
+    Atomics.sub(this.#words, at + UNDER_WAY, 1n);
+    Atomics.notify(this.#words, at + UNDER_WAY);
+  }
+
+  /** Waits until no thread has a write to the archive under way. @returns what went wrong first, as in endAside() */
+  async settled(archive: number): Promise<number> {
+    const at = wordOfArchive(archive);
+    for (;;) {
+      const count = Atomics.load(this.#words, at + UNDER_WAY);
+      if (count === 0n) return Number(Atomics.load(this.#words, at + FAILURE));
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await Atomics.waitAsync(this.#words, at + UNDER_WAY, count).value;
     }
   }
 

@@ -18,12 +18,14 @@ export interface PieceOutlet {
    */
   put(pieces: readonly Buffer[]): Promise<void> | undefined;
   /**
-   * All pieces since the last commit are complete.
+   * All pieces since the last commit are complete. They may still be under way when this settles.
    *
    * @returns where they lie
    * @throws ConvoyError `target_io`
    */
   commit(): Promise<number>;
+  /** Waits until all that any thread has committed is where it belongs. @throws ConvoyError `target_io` */
+  settle(): Promise<void>;
   /** Drops the pieces since the last commit. @returns false where they have left already */
   rollback(): boolean;
   close(): void;
@@ -98,6 +100,11 @@ export class ArchiveStream {
     if (piece.length === 0) return;
     await this.#outlet.put([piece]);
     await this.#outlet.commit();
+  }
+
+  /** Waits until all that any thread has committed to the archive is written. @throws ConvoyError `target_io` */
+  async settle(): Promise<void> {
+    await this.#outlet.settle();
   }
 
   close(): void {

@@ -34,9 +34,9 @@ export function isStreamed({
 
 const MiB = 1024 * 1024;
 /** What fits into memory once it is compressed, mostly. */
-const HELD_TASK_BYTES = 16 * MiB;
+const HELD_TASK_BYTES = 32 * MiB;
 /** What fits into memory (MAX_HELD_BYTES) even if nothing compresses: a part must not leave before its turn. */
-const HELD_TASK_BYTES_ON_OUTPUT = 7 * MiB;
+const HELD_TASK_BYTES_ON_OUTPUT = 15 * MiB;
 
 /** Bytes that a task should have at most, where the archives hold it until it is complete; else undefined. */
 export function heldTaskBytes(

@@ -5,7 +5,7 @@
  */
 
 /** Bytes of a task that are kept in memory. */
-const MAX_HELD_BYTES = 8 * 1024 * 1024;
+const MAX_HELD_BYTES = 16 * 1024 * 1024;
 
 /** Memory that holds nothing: a thread fills one archive at a time, whatever their number, so there is one. */
 const spare: Buffer[] = [];

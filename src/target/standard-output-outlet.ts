@@ -37,6 +37,10 @@ export class StandardOutputOutlet implements PieceOutlet {
     return place;
   }
 
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
   rollback(): boolean {
     // who has begun keeps the lock: nobody may write after half a member
     if (this.#hasLock) return false;

@@ -8,8 +8,9 @@ import { encodeTarHeader, TAR_END, tarPadding } from '../tar/tar-encoding.js';
 import { ArchiveFileOutlet } from './archive-file-outlet.js';
 import { archiveCount, archivePath, memberPlace } from './archive-layout.js';
 import { ArchiveState } from './archive-state.js';
-import { ArchiveStream } from './archive-stream.js';
+import { ArchiveStream, type PieceOutlet } from './archive-stream.js';
 import type { ArchiveWriter } from './archive-writer.js';
+import { BlockWrites } from './block-writes.js';
 import type { BlockCompressor } from './compression/block-compressor.js';
 import { openCompressor } from './compression/open-compressor.js';
 import { StandardOutputOutlet } from './standard-output-outlet.js';
@@ -20,6 +21,7 @@ export class StreamedArchiveWriter implements ArchiveWriter {
   readonly #state: ArchiveState;
   readonly #compressor: BlockCompressor;
   readonly #streams = new Map<number, ArchiveStream>();
+  readonly #writes = new BlockWrites();
   #isClosed = false;
 
   constructor(spec: ArchiveTargetSpec) {
@@ -97,6 +99,8 @@ export class StreamedArchiveWriter implements ArchiveWriter {
       const { rawBytes, rawCrc } = joinStretches(all.filter((stretch) => stretch.archive === archive));
       // oxlint-disable-next-line eslint/no-await-in-loop
       await stream.putRaw(this.#compressor.tail(rawBytes, rawCrc));
+      // oxlint-disable-next-line eslint/no-await-in-loop
+      await stream.settle();
     }
   }
 
@@ -115,13 +119,14 @@ export class StreamedArchiveWriter implements ArchiveWriter {
     this.#throwIfClosed();
     const known = this.#streams.get(archive);
     if (known !== undefined) return known;
-    const outlet =
-      this.#spec.directory === undefined
-        ? new StandardOutputOutlet(this.#state)
-        : new ArchiveFileOutlet(archivePath(this.#spec, archive), this.#state, archive);
-    const stream = new ArchiveStream(this.#compressor, outlet);
+    const stream = new ArchiveStream(this.#compressor, this.#outlet(archive));
     this.#streams.set(archive, stream);
     return stream;
+  }
+
+  #outlet(archive: number): PieceOutlet {
+    if (this.#spec.directory === undefined) return new StandardOutputOutlet(this.#state);
+    return new ArchiveFileOutlet(archivePath(this.#spec, archive), this.#state, archive, this.#writes);
   }
 }
 

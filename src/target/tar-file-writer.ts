@@ -103,6 +103,10 @@ class OnlyFile implements PieceOutlet {
     return Promise.resolve(0);
   }
 
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
   rollback(): boolean {
     return false;
   }

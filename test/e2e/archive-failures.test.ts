@@ -6,13 +6,14 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { before, test, type TestContext } from 'node:test';
+import { before, test } from 'node:test';
 import { fileScope, until } from '../server/test-serve.js';
 import { cleanup, temporaryDirectory } from '../support/cleanup.js';
 import { canUnpack, extractArchives } from '../support/extracted-archives.js';
 import { FaultyProxy } from '../support/faulty-proxy.js';
 import { PROGRAM } from '../support/pgconvoy.js';
 import { sql } from '../support/postgres.js';
+import { smallDisk, smallExt4 } from '../support/small-disk.js';
 import { verifyBackup } from '../support/restored.js';
 import { run, type RunResult } from '../support/tools.js';
 import {
@@ -170,14 +171,16 @@ test('a reader who stops does not keep a backup from ending', async (t) => {
   await untilOutOfBackupMode(stage.server);
 });
 
-for (const [archive, compression, diskBytes] of [
-  ['base.tar', ['-r', '8M'], 150 * MiB],
-  ['base.tar.gz', ['-Z', 'gzip:1'], 3 * MiB],
-  ['base.tar.lz4', ['-Z', 'lz4'], 3 * MiB],
-  ['base.tar.zst', ['-Z', 'zstd'], 2 * MiB],
+for (const [archive, compression, diskBytes, fileSystem] of [
+  ['base.tar', ['-r', '8M'], 150 * MiB, 'tmpfs'],
+  ['base.tar', ['-r', '8M'], 150 * MiB, 'ext4'],
+  ['base.tar.gz', ['-Z', 'gzip:1'], 3 * MiB, 'tmpfs'],
+  ['base.tar.lz4', ['-Z', 'lz4'], 3 * MiB, 'tmpfs'],
+  ['base.tar.lz4', ['-Z', 'lz4'], 3 * MiB, 'ext4'],
+  ['base.tar.zst', ['-Z', 'zstd'], 2 * MiB, 'tmpfs'],
 ] as const) {
-  test(`a disk that fills up under archives ends a backup, and nothing is left: ${archive}`, async (t) => {
-    const disk = await smallDisk(t, diskBytes);
+  test(`a disk that fills up under archives ends a backup, and nothing is left: ${archive}, ${fileSystem}`, async (t) => {
+    const disk = await (fileSystem === 'ext4' ? smallExt4(t, diskBytes) : smallDisk(t, diskBytes));
     if (disk === undefined) return;
     // the free space is looked at where it can be reckoned with: the filler comes after that
     const target = path.join(disk, 'backup');
@@ -257,23 +260,4 @@ async function fillDisk(disk: string): Promise<void> {
   } finally {
     await filler.close();
   }
-}
-
-/** A file system of this size; where it cannot be made, marks the test as skipped. */
-async function smallDisk(t: TestContext, bytes: number): Promise<string | undefined> {
-  const disk = path.join(await temporaryDirectory(t), 'disk');
-  await fs.mkdir(disk);
-  const options = ['-t', 'tmpfs', '-o', `size=${bytes / 1024}k`, 'pgconvoy-test', disk];
-  const mounted = await run('mount', options).catch((error: unknown) => ({
-    status: null,
-    stderr: String(error),
-  }));
-  if (mounted.status !== 0) {
-    t.skip(`a small file system cannot be mounted here: ${mounted.stderr.split('\n', 1)[0]}`);
-    return undefined;
-  }
-  cleanup(t, async () => {
-    await run('umount', [disk]);
-  });
-  return disk;
 }

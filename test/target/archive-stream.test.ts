@@ -59,6 +59,7 @@ for (const method of ['none', 'gzip', 'lz4', 'zstd'] as const) {
         open -= 1;
       },
       commit: () => Promise.resolve(0),
+      settle: () => Promise.resolve(),
       rollback: () => true,
       close: () => {},
     });
@@ -83,6 +84,7 @@ test('nothing is put behind a piece that was lost', async () => {
       return Promise.reject(new Error('no space left'));
     },
     commit: () => Promise.resolve(0),
+    settle: () => Promise.resolve(),
     rollback: () => true,
     close: () => {},
   });
@@ -102,6 +104,7 @@ for (const method of ['lz4', 'zstd'] satisfies CompressionMethod[]) {
         return undefined;
       },
       commit: () => Promise.resolve(0),
+      settle: () => Promise.resolve(),
       rollback: () => true,
       close: () => {},
     });
