@@ -6,7 +6,7 @@ import { closeSync, constants, openSync, statfsSync, write } from 'node:fs';
 import { constants as systemConstants } from 'node:os';
 import path from 'node:path';
 import { getSystemErrorName, promisify } from 'node:util';
-import { fileError, isSystemError } from '../errors.js';
+import { ConvoyError, fileError, isSystemError } from '../errors.js';
 import type { ArchiveState } from './archive-state.js';
 import { writeWhole } from './held-pieces.js';
 
@@ -19,8 +19,13 @@ const ALONE_BYTES = 64 * 1024;
  */
 const DIRECT_TYPES: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 
-/** Place, length and address of a direct write are multiples of this: the block of a file system, and of most disks. */
-const DIRECT_UNIT_BYTES = 4096;
+/**
+ * Place, length and address of a direct write are multiples of this, which those of file systems, disks and processors' pages
+ * divide: no page that the cache holds has a share in it.
+ */
+const DIRECT_UNIT_BYTES = 64 * 1024;
+
+const NO_FILE = -1;
 
 const writeLater = promisify(write);
 
@@ -28,9 +33,10 @@ export class ArchiveFile {
   readonly #path: string;
   readonly #state: ArchiveState;
   readonly #archive: number;
-  readonly #descriptor: number;
+  /** NO_FILE once it is closed. */
+  #descriptor: number;
   /** Undefined where nothing is to go past the page cache. */
-  readonly #direct: number | undefined;
+  #direct: number | undefined;
   /** Calls of writeAside() that have not ended. */
   #underWay = 0;
   #isClosed = false;
@@ -45,9 +51,10 @@ export class ArchiveFile {
     this.#state = state;
     this.#archive = archive;
     try {
-      this.#descriptor = openSync(file, OPEN_FLAGS);
       this.#direct = openDirect(file);
+      this.#descriptor = openSync(file, OPEN_FLAGS);
     } catch (error) {
+      if (this.#direct !== undefined) closeSync(this.#direct);
       throw fileError('open file', file, error);
     }
   }
@@ -76,8 +83,9 @@ export class ArchiveFile {
    * @throws ConvoyError `target_io`
    */
   async writeAside(bytes: Uint8Array, place: number): Promise<void> {
-    const first = Math.ceil(place / DIRECT_UNIT_BYTES) * DIRECT_UNIT_BYTES - place;
-    const last = Math.floor((place + bytes.length) / DIRECT_UNIT_BYTES) * DIRECT_UNIT_BYTES - place;
+    const end = place + bytes.length;
+    const first = Math.min(Math.ceil(place / DIRECT_UNIT_BYTES) * DIRECT_UNIT_BYTES, end) - place;
+    const last = Math.max(Math.floor(end / DIRECT_UNIT_BYTES) * DIRECT_UNIT_BYTES - place, first);
     this.#underWay += 1;
     this.#state.beginAside(this.#archive);
     const outcomes = await Promise.allSettled([
@@ -94,7 +102,8 @@ export class ArchiveFile {
 
   /** Waits until all is written that any thread has under way. @throws ConvoyError `target_io`, whosever it was */
   async settle(): Promise<void> {
-    const failure = await this.#state.settled(this.#archive);
+    const failure = await this.#state.settled(this.#archive, () => this.#isClosed);
+    if (this.#isClosed) throw new ConvoyError('cancelled', 'the archive was given up');
     if (failure === 0) return;
     const code = getSystemErrorName(-failure);
     throw fileError('write file', this.#path, Object.assign(new Error(code), { code }));
@@ -102,15 +111,15 @@ export class ArchiveFile {
 
   /** Once what is under way has ended. */
   close(): void {
-    if (this.#isClosed) return;
     this.#isClosed = true;
     this.#closeIfDone();
   }
 
   async #writeDirect(bytes: Uint8Array, place: number): Promise<void> {
+    if (bytes.length === 0) return;
     let written = 0;
     try {
-      written = (await writeLater(this.#direct ?? -1, bytes, 0, bytes.length, place)).bytesWritten;
+      written = (await writeLater(this.#direct ?? NO_FILE, bytes, 0, bytes.length, place)).bytesWritten;
     } catch (error) {
       // a disk whose blocks are larger
       if (!isSystemError(error, 'EINVAL')) throw error;
@@ -128,9 +137,11 @@ export class ArchiveFile {
   }
 
   #closeIfDone(): void {
-    if (!this.#isClosed || this.#underWay > 0) return;
+    if (!this.#isClosed || this.#underWay > 0 || this.#descriptor === NO_FILE) return;
     closeSync(this.#descriptor);
     if (this.#direct !== undefined) closeSync(this.#direct);
+    this.#descriptor = NO_FILE;
+    this.#direct = undefined;
   }
 }
 

@@ -2,6 +2,7 @@
  * What the threads that fill archives share: where each archive ends, which place a file has, who may write to standard
  * output, and whose turn it is to write much to an archive. Reserving a place is one atomic addition.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** A file's place in an archive. */
 export interface MemberClaim {
@@ -39,6 +40,7 @@ const NOBODY = 0n;
 const SOMEBODY = 1n;
 /** Longer than a write takes, but where a thread died in it or the disk is at its limit: then waiting is worth nothing. */
 const WRITING_LIMIT_MS = 1000;
+const SETTLE_POLL_MS = 5;
 /** A claim is a few instructions long; this only keeps a thread that died in it from stopping others. */
 const CLAIM_LIMIT_MS = 1000;
 
@@ -98,18 +100,22 @@ export class ArchiveState {
     const at = wordOfArchive(archive);
     if (failure !== 0) Atomics.compareExchange(this.#words, at + FAILURE, 0n, BigInt(failure));
     Atomics.sub(this.#words, at + UNDER_WAY, 1n);
-    Atomics.notify(this.#words, at + UNDER_WAY);
   }
 
-  /** Waits until no thread has a write to the archive under way. @returns what went wrong first, as in endAside() */
-  async settled(archive: number): Promise<number> {
+  /**
+   * Waits until no thread has a write to the archive under way. With timers, which keep the process: it may have nothing else
+   * to wait for.
+   *
+   * @param isGivenUp nobody wants the archive any more; the thread that wrote may be gone
+   * @returns what went wrong first, as in endAside()
+   */
+  async settled(archive: number, isGivenUp: () => boolean = () => false): Promise<number> {
     const at = wordOfArchive(archive);
-    for (;;) {
-      const count = Atomics.load(this.#words, at + UNDER_WAY);
-      if (count === 0n) return Number(Atomics.load(this.#words, at + FAILURE));
+    while (Atomics.load(this.#words, at + UNDER_WAY) > 0n && !isGivenUp()) {
       // oxlint-disable-next-line eslint/no-await-in-loop
-      await Atomics.waitAsync(this.#words, at + UNDER_WAY, count).value;
+      await delay(SETTLE_POLL_MS);
     }
+    return Number(Atomics.load(this.#words, at + FAILURE));
   }
 
   /**

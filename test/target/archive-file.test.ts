@@ -1,19 +1,22 @@
 /* Writing to archives beside a thread that goes on, past the page cache where the file system takes it. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { constants } from 'node:os';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { ArchiveFile } from '../../src/target/archive-file.js';
 import { ArchiveState, createArchiveState } from '../../src/target/archive-state.js';
 import { BlockWrites } from '../../src/target/block-writes.js';
 import { GatheredWriter } from '../../src/target/gathered-writer.js';
 import { allocatePages } from '../../src/wasm-memory.js';
-import { cleanup } from '../support/cleanup.js';
+import { cleanup, temporaryDirectory } from '../support/cleanup.js';
 import { SeededRandom } from '../support/seeded-random.js';
 import { smallDisk, smallExt4 } from '../support/small-disk.js';
 
 const MiB = 1024 * 1024;
+const STATE_MODULE = new URL('../../src/target/archive-state.js', import.meta.url).href;
 /** Where the second archive's turns are counted. */
 const ARCHIVE = 1;
 
@@ -119,6 +122,35 @@ test('a file is closed once what is under way is written', async (t) => {
   file.close();
   await written;
   assert.ok((await fs.readFile(archive)).subarray(100).equals(bytes));
+});
+
+test('whoever waits for a write that nobody will end is set free when the archive is given up', async (t) => {
+  const { file, state } = await openOn(t, await temporaryDirectory(t));
+  // by a thread that is gone
+  state.beginAside(ARCHIVE);
+  const settled = file.settle();
+  file.close();
+  await assert.rejects(settled, { code: 'cancelled', message: 'the archive was given up' });
+});
+
+test('a process that only waits for the writes of a thread goes on when they have ended', async () => {
+  const thread = `
+    const { workerData } = require('node:worker_threads');
+    import(${JSON.stringify(STATE_MODULE)}).then(({ ArchiveState }) => {
+      setTimeout(() => new ArchiveState(workerData, 2).endAside(1, 5), 300);
+    });`;
+  const code = `
+    const { Worker } = require('node:worker_threads');
+    import(${JSON.stringify(STATE_MODULE)}).then(async ({ ArchiveState, createArchiveState }) => {
+      const memory = createArchiveState(2, 0);
+      const state = new ArchiveState(memory, 2);
+      state.beginAside(1);
+      // as idle threads of a pool are
+      new Worker(${JSON.stringify(thread)}, { eval: true, workerData: memory }).unref();
+      console.log(await state.settled(1));
+    });`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', code]);
+  assert.equal(stdout, '5\n');
 });
 
 test('the first failure of any thread is kept, and nobody waits who need not', async () => {
