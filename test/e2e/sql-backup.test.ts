@@ -24,7 +24,7 @@ const asLeastPrivileged: Connect = async (_t, server) => {
   assert.match(needed, /GRANT EXECUTE/);
   await sql(server, needed);
   // no slot may hold the WAL, and the workload's checkpoints would recycle it where the copy takes long
-  await sql(server, `ALTER SYSTEM SET wal_keep_size = '1GB'`);
+  await sql(server, `ALTER SYSTEM SET wal_keep_size = '16GB'`);
   await sql(server, 'SELECT pg_reload_conf()');
   return { host, port, user: 'Backup', password: 'copy that' };
 };
