@@ -20,8 +20,8 @@ const ALONE_BYTES = 64 * 1024;
 const DIRECT_TYPES: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 
 /**
- * Place, length and address of a direct write are multiples of this, which those of file systems, disks and processors' pages
- * divide: no page that the cache holds has a share in it.
+ * Place and length of a direct write are multiples of this, which the blocks of file systems and disks and the pages of
+ * machines divide: no page that the cache holds has a share in it.
  */
 const DIRECT_UNIT_BYTES = 64 * 1024;
 
@@ -79,7 +79,7 @@ export class ArchiveFile {
    * Writes while the thread goes on, past the page cache: the processor copies nothing, and the cache keeps what others have use
    * for. Only what shares a unit with other members goes through it.
    *
-   * @param bytes borrowed until it has settled; their address leaves the same remainder by DIRECT_UNIT_BYTES as `place`
+   * @param bytes borrowed until it has settled; their address leaves the same remainder as `place` by the machine's page, or the cache takes them
    * @throws ConvoyError `target_io`
    */
   async writeAside(bytes: Uint8Array, place: number): Promise<void> {

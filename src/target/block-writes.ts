@@ -50,7 +50,7 @@ export class BlockWrites {
    * @throws ConvoyError `target_io`, for this or for what was under way
    */
   put(archive: ArchiveFile, start: number, end: number, place: number): void {
-    this.throwIfFailed();
+    this.#throwIfFailed();
     const { block } = this;
     const bytes = block.subarray(start, end);
     const next = archive.isDirect && bytes.length >= MIN_ASIDE_BYTES ? this.#free.pop() : undefined;
@@ -62,10 +62,10 @@ export class BlockWrites {
   /** Waits until nothing is under way. @throws ConvoyError `target_io` */
   async settle(): Promise<void> {
     await Promise.all(this.#underWay);
-    this.throwIfFailed();
+    this.#throwIfFailed();
   }
 
-  throwIfFailed(): void {
+  #throwIfFailed(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
